@@ -1,0 +1,65 @@
+"""One training (Run), its settings (Recipe), and what any long verb says while it works (Event)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+RunState = Literal["created", "running", "succeeded", "failed", "interrupted"]
+Method = Literal["full", "lora"]
+
+
+class Recipe(BaseModel):
+    """Every setting of one training; saved beside the weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Method = Field(description="full: all weights; lora: low-rank adapters (PEFT)")
+    epochs: float = Field(gt=0, description="passes over the training split")
+    batch_size: int = Field(gt=0, description="examples per optimizer step")
+    learning_rate: float = Field(gt=0, description="peak rate of AdamW")
+    matrix_learning_rate: float = Field(
+        0.0, ge=0, description="peak rate of Muon on weight matrices; 0: AdamW on everything"
+    )
+    warmup_share: float = Field(0.05, ge=0, lt=1, description="share of steps spent warming up")
+    lora_rank: int = Field(0, ge=0, description="rank of the adapters; 0 for full")
+    max_tokens: int = Field(gt=0, description="longest example in tokens, prompt and answer")
+    save_steps: int = Field(gt=0, description="optimizer steps between checkpoints")
+    seed: int = Field(0, ge=0, description="seed of weights and order")
+    why: tuple[str, ...] = Field((), description="how these settings were chosen, in words")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training of one student on one frozen dataset."""
+
+    id: int
+    dataset_id: int
+    student: str
+    """``tiny``, or a local Hugging Face folder."""
+    folder: Path
+    """Where its recipe, checkpoints, events and model lie."""
+    recipe: Recipe
+    state: RunState = "created"
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def model(self) -> str:
+        """The model name of the trained student."""
+        return f"run:{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened: what the bar, the studio, ``--json`` and a restart all read."""
+
+    kind: str
+    """For example ``generate.progress``, ``train.step``, ``run.state``."""
+    data: dict[str, Any] = field(default_factory=dict)
+    seq: int = 0
+    """Position in the project's event table; 0 before it is stored."""
+    at: str = ""
+    """UTC time, ISO 8601; empty before it is stored."""

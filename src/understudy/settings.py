@@ -1,0 +1,105 @@
+"""Every default, once, with its unit. Order of precedence: flag, environment, understudy.toml, default.
+
+The environment variable of a setting is ``UNDERSTUDY_`` and its name in capitals.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from understudy.errors import UsageError
+
+CONFIG_FILE = "understudy.toml"
+
+
+class Settings(BaseModel):
+    """What a user may set. Unknown keys are refused, wrong types too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    teacher: str = Field("", description="model name of the teacher; empty: chosen by the key found")
+    student: str = Field("tiny", description="tiny, or a local Hugging Face model folder")
+    budget: float | None = Field(None, ge=0, description="most to spend in all, US dollars")
+    price_in: float | None = Field(None, ge=0, description="US dollars per million input tokens")
+    price_out: float | None = Field(None, ge=0, description="US dollars per million output tokens")
+    examples: int = Field(200, ge=1, le=10_000_000, description="examples to generate")
+    pilot: int = Field(5, ge=1, le=1000, description="examples in the pilot")
+    per_call: int = Field(10, ge=1, le=100, description="inputs asked for in one call")
+    concurrency: int = Field(16, ge=1, le=256, description="calls in flight at once")
+    timeout: float = Field(120, gt=0, description="seconds for one call, all in all")
+    max_reply: int = Field(8_000_000, ge=1000, description="bytes read of one reply at the most")
+    max_attempts: int = Field(4, ge=1, le=20, description="times one call is sent at the most")
+    max_wait: float = Field(300, ge=0, description="seconds waited for a rate limit at the most")
+    max_answer_tokens: int = Field(1024, ge=1, description="tokens of one answer at the most")
+    duplicate_similarity: float = Field(
+        0.8, gt=0, le=1, description="inputs this alike (Jaccard of character n-grams) repeat"
+    )
+    validation_share: float = Field(0.1, ge=0, lt=0.5, description="share of groups for validation")
+    test_share: float = Field(0.15, gt=0, lt=0.5, description="share of groups for the test")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of plan, split, weights and order")
+    offline: bool = Field(False, description="refuse every address but this machine's")
+
+
+class Configured(BaseModel):
+    """Settings, and for each one where its value came from."""
+
+    settings: Settings
+    origin: dict[str, str]
+
+
+def load(
+    folder: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Configured:
+    """Merge flags, environment and the project's file into Settings.
+
+    ``flags`` whose value is None were not given. Raises UsageError naming the place of a bad value.
+    """
+    environ = os.environ if environ is None else environ
+    layers: list[tuple[str, Mapping[str, Any]]] = [
+        ("flag", {key: value for key, value in (flags or {}).items() if value is not None}),
+        (
+            "environment",
+            {
+                name: environ[variable(name)]
+                for name in Settings.model_fields
+                if environ.get(variable(name))
+            },
+        ),
+    ]
+    if folder is not None and (folder / CONFIG_FILE).is_file():
+        layers.append((CONFIG_FILE, _read(folder / CONFIG_FILE)))
+    merged: dict[str, Any] = {}
+    origin = dict.fromkeys(Settings.model_fields, "default")
+    for source, values in reversed(layers):
+        merged |= values
+        origin |= dict.fromkeys(values, source)
+    try:
+        return Configured(settings=Settings(**merged), origin=origin)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        where = origin.get(name, CONFIG_FILE)
+        raise UsageError(
+            f"setting {name} ({where}): {first['msg'].lower()}, got {first['input']!r}",
+            "`understudy config` lists every setting with its unit",
+        ) from None
+
+
+def variable(name: str) -> str:
+    """Name of the environment variable that sets ``name``."""
+    return f"UNDERSTUDY_{name.upper()}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}", "Mend or remove that line") from None
