@@ -1,4 +1,4 @@
-"""Every default, once, with its unit. Order of precedence: flag, environment, understudy.toml, default.
+"""Every default, once, with its unit. Precedence: flag, environment, understudy.toml, default.
 
 The environment variable of a setting is ``UNDERSTUDY_`` and its name in capitals.
 """
@@ -23,7 +23,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    teacher: str = Field("", description="model name of the teacher; empty: chosen by the key found")
+    teacher: str = Field("", description="teacher model name; empty: by the key found")
     student: str = Field("tiny", description="tiny, or a local Hugging Face model folder")
     budget: float | None = Field(None, ge=0, description="most to spend in all, US dollars")
     price_in: float | None = Field(None, ge=0, description="US dollars per million input tokens")
