@@ -43,6 +43,9 @@ class Settings(BaseModel):
     validation_share: float = Field(0.1, ge=0, lt=0.5, description="share of groups for validation")
     test_share: float = Field(0.15, gt=0, lt=0.5, description="share of groups for the test")
     seed: int = Field(0, ge=0, lt=2**31, description="seed of plan, split, weights and order")
+    resend_unknown: bool = Field(
+        False, description="send calls again whose outcome is unknown; they may be paid twice"
+    )
     offline: bool = Field(False, description="refuse every address but this machine's")
 
 

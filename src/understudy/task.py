@@ -148,6 +148,8 @@ class Task:
     description: str
     spec: Spec | None = None
     version: int = 1
+    author: str = "you"
+    """Who wrote the spec: a teacher's model name, ``you``, or ``examples`` (read off them)."""
 
 
 class Option(_Value):

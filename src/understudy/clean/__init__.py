@@ -1,0 +1,89 @@
+"""Cleaning: which examples are kept, and why each of the others is set apart.
+
+The reasons, in the order in which they are looked for (the first two of the list are given by
+whoever read the reply, and are left as they are):
+
+    cut off, malformed          the reply was not whole
+    empty                       nothing is in the input or in the answer
+    refusal                     a generated free-text answer declines to answer
+    breaks the spec: WHY        also own examples: to train on one would contradict the check
+    duplicate of N              an example that is kept teaches the same
+    contradicts N               an example that is kept answers the same input otherwise
+
+Nothing is deleted: an example set apart can be read, and accepted by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from understudy.clean.duplicates import Kept, rank
+from understudy.clean.refusals import refuses
+from understudy.example import Example
+from understudy.similar import fold
+from understudy.task import Spec
+
+
+def clean(
+    examples: Iterable[Example],
+    spec: Spec | None,
+    *,
+    similarity: float,
+    decided: Iterable[Example] = (),
+) -> Iterator[Example]:
+    """Decide about every new one of ``examples``; yield each with state, reason, twin and group.
+
+    ``decided`` are those decided before: the accepted ones are what the new are compared with. Own
+    examples are looked at before generated ones, earlier ids before later; without ids, the order
+    given. An example decided before is yielded again only if a new one of higher precedence takes
+    its place. ``similarity`` is the Jaccard index (0 to 1) from which two inputs are near.
+    Examples that are not new are yielded untouched.
+    """
+    new = sorted(examples, key=lambda example: (rank(example), example.id is None, example.id or 0))
+    kept = Kept(spec, similarity)
+    for example in (*decided, *new):
+        if example.state == "accepted":
+            kept.add(example)
+    for example in new:
+        if example.state == "new":
+            yield from _decide(example, spec, kept)
+        else:
+            yield example
+
+
+def _decide(example: Example, spec: Spec | None, kept: Kept) -> Iterator[Example]:
+    """Yield ``example`` decided, after those whose place it takes."""
+    near = kept.near(example)
+    clashes = kept.clashes(example, near)
+    group = example.group or (clashes[0].kept.group if clashes else kept.group(example, near))
+    fault = fault_of(example, spec)
+    if fault:
+        yield replace(example, state="rejected", reason=fault, group=group)
+        return
+    for other, how in clashes:
+        if rank(other) <= rank(example):
+            reason = f"{how} {_name(other)}"
+            yield replace(example, state="rejected", reason=reason, twin=other.id, group=group)
+            return
+    for other, how in clashes:
+        kept.drop(other)
+        yield replace(other, state="rejected", reason=f"{how} {_name(example)}", twin=example.id)
+    accepted = replace(example, state="accepted", reason="", group=group)
+    kept.add(accepted)
+    yield accepted
+
+
+def fault_of(example: Example, spec: Spec | None) -> str:
+    """What is wrong with the example by itself, '' if nothing."""
+    if not fold(example.input) or not fold(example.answer):
+        return "empty"
+    violation = spec.violation(example.answer) if spec else None
+    free_text = spec is None or spec.kind == "text"
+    if example.origin == "generated" and (violation or free_text) and refuses(example.answer, spec):
+        return "refusal"
+    return f"breaks the spec: {violation}" if violation else ""
+
+
+def _name(example: Example) -> str:
+    return str(example.id) if example.id is not None else "another"

@@ -27,6 +27,8 @@ class Request:
     temperature: float | None = None
     """None: the model's own default; many models refuse any other."""
     sample: int = 0
+    purpose: str = ""
+    """What the call is for (spec, plan, inputs, answer, evaluate); not part of its key."""
 
     def key(self, identity: str) -> str:
         """Hash of everything that may change the reply; the same call has the same key."""
@@ -97,11 +99,25 @@ class CallFailed(UnderstudyError):
 
 
 class Unpaid(CallFailed):
-    """Refused or never arrived, so nothing is owed. ``wait_s`` seconds are asked for, if any."""
+    """Refused or never arrived, so nothing is owed.
 
-    def __init__(self, what: str, fix: str = "", *, wait_s: float | None = None) -> None:
+    ``wait_s`` is how many seconds the endpoint asks to wait; ``busy`` is True where waiting is all
+    that it takes (HTTP 429, 503); ``again`` is False where sending it again cannot help (400).
+    """
+
+    def __init__(
+        self,
+        what: str,
+        fix: str = "",
+        *,
+        wait_s: float | None = None,
+        busy: bool = False,
+        again: bool = True,
+    ) -> None:
         super().__init__(what, fix)
         self.wait_s = wait_s
+        self.busy = busy
+        self.again = again
 
 
 class Lost(CallFailed):

@@ -1,0 +1,53 @@
+# Two commands on a fresh machine: `make demo` runs the main job offline, `make test` passes the
+# tests. Each sets itself up in .venv first; nothing outside this folder is touched.
+
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test check sweep bench fix clean help
+
+help:            ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 10
+
+demo: .venv/train    ## the whole way offline: describe, generate, train, evaluate, export
+	.venv/bin/understudy demo
+
+test: .venv/dev      ## the tests
+	.venv/bin/pytest
+
+check: .venv/dev     ## format, lint, types, floors
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+sweep: .venv/dev     ## the long fault sweeps: 100 kills and more
+	.venv/bin/pytest -m sweep --timeout 3600
+
+bench: .venv/dev     ## measurements, each against a reference in the same run
+	for script in bench/*.py; do .venv/bin/python $$script || exit 1; done
+
+fix: .venv/dev       ## format and mend what can be mended
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+clean:           ## remove the environment and what the tools left
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache understudy-demo
+
+# The base first, then the extras: each is a stamp that is renewed when its inputs change.
+.venv/base: pyproject.toml constraints.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "understudy needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.12"; exit 1; }
+	@test -x .venv/bin/python || { echo "setting up .venv"; "$(PYTHON)" -m venv .venv; }
+	@$(PIP) --editable .
+	@touch $@
+
+.venv/train: .venv/base
+	@echo "installing what training needs (once)"
+	@$(PIP) --editable '.[train,practice]'
+	@touch $@
+
+.venv/dev: .venv/train
+	@echo "installing what the checks need (once)"
+	@$(PIP) --editable '.[train,practice,parquet,dev]'
+	@touch $@

@@ -1,0 +1,81 @@
+"""The command line: one command a verb."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+from understudy.errors import DiskError, UnderstudyError
+
+
+def main() -> None:
+    """Run the command line; every error becomes one line and an exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    arguments = _globals_last(sys.argv[1:])
+    as_json = "--json" in arguments
+    try:
+        code = _run(arguments, as_json=as_json)
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 141  # what a shell shows for a writer whose reader went away
+    sys.exit(code)
+
+
+def _run(arguments: list[str], *, as_json: bool) -> int:
+    from understudy.cli.face import fail
+    from understudy.cli.verbs import app
+
+    try:
+        app(arguments, prog_name="understudy", standalone_mode=True)
+    except SystemExit as end:
+        return int(end.code or 0)
+    except UnderstudyError as error:
+        return fail(error, as_json=as_json)
+    except KeyboardInterrupt:
+        return fail(_Interrupted(signal.SIGINT), as_json=as_json)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if "-v" in arguments or "--verbose" in arguments:
+            raise
+        return fail(_disk(error), as_json=as_json)
+    except Exception as error:
+        if "-v" in arguments or "--verbose" in arguments:
+            raise
+        what = f"something unforeseen: {type(error).__name__}: {error}"
+        return fail(UnderstudyError(what, "Run it again with -v to see where"), as_json=as_json)
+    return 0
+
+
+class _Interrupted(UnderstudyError):
+    def __init__(self, number: int) -> None:
+        super().__init__("stopped", "Run the same command to go on")
+        self.exit_code = 128 + number
+
+
+def _terminated(number: int, _frame: FrameType | None) -> NoReturn:
+    raise _Interrupted(number)
+
+
+def _disk(error: OSError) -> DiskError:
+    where = f" {error.filename}" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return DiskError(f"the disk is full:{where}", "Free some space; then run it again")
+    return DiskError(f"{error.strerror or error}:{where}", "Check the path and its permissions")
+
+
+_TAKES_VALUE = ("-p", "--project", "--seed")
+
+
+def _globals_last(arguments: list[str]) -> list[str]:
+    """Let global options stand before the verb too: ``understudy -p DIR status``."""
+    before: list[str] = []
+    rest = list(arguments)
+    while rest and rest[0].startswith("-") and rest[0] not in ("-h", "--help", "--version"):
+        before.append(rest.pop(0))
+        if before[-1] in _TAKES_VALUE and rest:
+            before.append(rest.pop(0))
+    return [*rest[:1], *before, *rest[1:]] if rest else before

@@ -1,0 +1,181 @@
+"""What every verb has in common: the global options, the settings as flags, errors, output.
+
+stdout is data, stderr is progress. A setting is declared once, in settings.py: a verb names the
+settings it takes, and their flags, types and help come from there.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from understudy.errors import UnderstudyError, UsageError
+from understudy.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from understudy.project import Project
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="Describe a task in a sentence, get a small model that does it, with proof.",
+    epilog="Exit codes: 0 done, 1 failure, 2 usage, 3 setup, 4 budget reached, 5 provider refused, "
+    "6 done in part, 7 gate not met, 8 project busy or damaged, 9 disk, 130 interrupted.",
+)
+
+Folder = Annotated[
+    Path, typer.Option("-p", "--project", help="Project folder.", envvar="UNDERSTUDY_PROJECT")
+]
+Json = Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Ask nothing; take the assumptions.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress on stderr.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="More on stderr; tracebacks too.")]
+_COMMON: dict[str, tuple[Any, Any]] = {
+    "project": (Folder, Path()),
+    "json": (Json, False),
+    "yes": (Yes, False),
+    "quiet": (Quiet, False),
+    "verbose": (Verbose, False),
+}
+EVERYWHERE = ("seed", "offline")
+"""Settings that every verb takes as flags."""
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One command's view of the world: which project, which flags, how to print."""
+
+    folder: Path
+    flags: Mapping[str, Any]
+    json: bool
+    yes: bool
+    quiet: bool
+    verbose: bool
+
+    @contextmanager
+    def open(self, *, progress: bool = True) -> Iterator[Project]:
+        """Open the project, showing its events as they come."""
+        from understudy.cli.progress import following
+        from understudy.project import Project
+
+        project = Project(self.folder, self.flags)
+        try:
+            with following(project, self) if progress else _nothing():
+                yield project
+        finally:
+            project.close()
+
+    def finish(self, data: Mapping[str, Any], shown: RenderableType = "") -> None:
+        """Print the result: one JSON object, or what a person wants to read."""
+        if self.json:
+            print(json.dumps(data, ensure_ascii=False), flush=True)
+        else:
+            self.show(shown)
+
+    def show(self, shown: RenderableType) -> None:
+        """Print something for people on stdout."""
+        from rich.console import Console
+
+        Console(highlight=False, soft_wrap=isinstance(shown, str)).print(shown, markup=False)
+
+    def say(self, text: str) -> None:
+        """Print a line on stderr, unless quiet."""
+        if not self.quiet:
+            print(printable(text), file=sys.stderr, flush=True)
+
+    def confirm(self, question: str, *, otherwise: str) -> None:
+        """Ask a yes-or-no question. Raises UsageError if the answer is no, or nobody can be asked."""
+        if self.yes:
+            return
+        if not sys.stdin.isatty():
+            raise UsageError(f"{question} Nobody is there to ask", otherwise)
+        if not typer.confirm(question, err=True):
+            raise UsageError("not confirmed", "Nothing more was spent")
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+def verb(
+    *settings: str, name: str | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a command of a function ``(face, its own options)``, adding the common options.
+
+    ``settings`` are the names of the settings that it takes as flags.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        added = [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+            for key, (kind, default) in (_flags((*settings, *EVERYWHERE)) | _COMMON).items()
+        ]
+
+        @functools.wraps(function)
+        def command(**given: Any) -> None:
+            flags = {key: given.pop(key) for key in (*settings, *EVERYWHERE)}
+            common = {key: given.pop(key) for key in _COMMON}
+            face = Face(folder=common.pop("project"), flags=flags, **common)
+            function(face, **given)
+
+        command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + added
+        )
+        app.command(name)(command)
+        return command
+
+    return decorate
+
+
+def _flags(settings: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:
+    flags = {}
+    for name in settings:
+        field = Settings.model_fields[name]
+        kind = field.annotation
+        option = f"--{name.replace('_', '-')}"
+        declared = typer.Option(option, help=_sentence(field.description or ""), show_default=False)
+        # None means "not given", so that the environment and understudy.toml can speak.
+        flags[name] = (Annotated[kind | None, declared], None)  # type: ignore[operator]
+    return flags
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def printable(text: str) -> str:
+    """Text from strangers without control characters, so that it cannot drive the terminal."""
+    return "".join(
+        character
+        if character in "\n\t" or (character.isprintable() and character not in _BIDI)
+        else "\N{REPLACEMENT CHARACTER}"
+        for character in text
+    )
+
+
+_BIDI = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def fail(error: UnderstudyError, *, as_json: bool) -> int:
+    """Print one clear line and return the exit code."""
+    if as_json:
+        body = {"error": error.what, "fix": error.fix, "exit_code": error.exit_code}
+        print(json.dumps(body, ensure_ascii=False), flush=True)
+    print(f"understudy: {printable(' '.join(str(error).split()))}", file=sys.stderr, flush=True)
+    return error.exit_code

@@ -1,0 +1,209 @@
+"""Results as people want to read them: small tables, plain words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from understudy.cli.face import printable
+from understudy.cli.words import counted
+from understudy.money import MICRO, duration, usd
+from understudy.settings import Configured, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+    from understudy.project import Project
+    from understudy.project.flow import Finished
+    from understudy.project.results import Generated
+    from understudy.project.views import Check
+    from understudy.report import Report
+    from understudy.run import Run
+    from understudy.task import Plan, Task
+
+
+def _table(*columns: str, right: Sequence[str] = ()) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left")
+    return table
+
+
+def _cell(value: object) -> Text:
+    return Text(printable(str(value)))
+
+
+def spec_text(task: Task) -> RenderableType:
+    """The spec, for reading."""
+    spec = task.spec
+    if spec is None:
+        return "No spec yet."
+    table = _table(f"Spec {task.version}", printable(spec.title))
+    rows: list[tuple[str, object]] = [
+        ("by", task.author),
+        ("in", spec.input),
+        ("out", spec.output),
+        ("kind", spec.kind),
+        ("labels", ", ".join(spec.labels)),
+        ("fields", ", ".join(f"{field.name}: {field.type}" for field in spec.fields)),
+        ("pattern", spec.pattern),
+        ("language", spec.language),
+        *(("rule", rule) for rule in spec.rules),
+        ("out of scope", spec.out_of_scope),
+        *(("assumption", text) for text in spec.assumptions),
+        *(("question", text) for text in spec.questions),
+        ("system", spec.system_message),
+    ]
+    for name, value in rows:
+        if value:
+            table.add_row(name, _cell(value))
+    return table
+
+
+def plan_table(plan: Plan) -> RenderableType:
+    """Attributes with their values and shares."""
+    table = _table("Attribute", "Values")
+    for attribute in plan.attributes:
+        total = sum(option.weight for option in attribute.values)
+        shares = (f"{one.value} {one.weight / total:.0%}" for one in attribute.values)
+        table.add_row(_cell(attribute.name), _cell(", ".join(shares)))
+    for pair in plan.impossible:
+        first, second = f"{pair.attribute} {pair.value}", f"{pair.other_attribute} {pair.other_value}"
+        table.add_row("never", _cell(f"{first} with {second}"))
+    return table
+
+
+def generated(result: Generated) -> str:
+    """One line."""
+    why = f"; {counted(result.reasons)}" if result.reasons else ""
+    return (
+        f"{result.made:,} made, {result.accepted:,} accepted, {result.calls:,} calls, "
+        f"{usd(result.spent_micro)} in {duration(result.seconds)}{why}"
+    )
+
+
+def trained(run: Run) -> str:
+    """One line."""
+    loss = run.metrics.get("loss")
+    told = f", loss {loss:.3f}" if loss is not None else ""
+    return f"{run.model} {run.state}: {run.student}{told}. Next: understudy evaluate"
+
+
+def report_json(report: Report) -> dict[str, Any]:
+    """The report in the documented shape."""
+    from understudy.evaluate import as_json
+
+    return as_json(report)
+
+
+def report_table(report: Report) -> RenderableType:
+    """Systems side by side, the comparisons, the verdict."""
+    columns = ("", "right", "score", "95 % interval", "missing", "$ per 1,000", "ms (median)")
+    table = _table(*columns, right=columns[1:])
+    for name, system in report.systems.items():
+        price = "unknown" if system.usd_per_1k is None else f"{system.usd_per_1k:.3f}"
+        speed = "" if system.latency_ms_p50 is None else f"{system.latency_ms_p50:.1f}"
+        table.add_row(
+            f"{name} ({printable(system.model)})",
+            f"{system.right}/{system.items - system.missing}",
+            f"{system.score:.1%}",
+            f"{system.low:.1%} to {system.high:.1%}",
+            str(system.missing),
+            price,
+            speed,
+        )
+    pairs = [
+        f"{pair.first} against {pair.second}: {pair.difference:+.1%} "
+        f"(only {pair.first} right {pair.only_first}, only {pair.second} {pair.only_second}, "
+        f"exact McNemar p = {pair.p_value:.3g})"
+        for pair in report.comparisons
+    ]
+    head = f"{report.items:,} test items, {report.metric}"
+    return Group(head, table, *map(_cell, pairs), "", _cell(report.verdict))
+
+
+def finished(project: Project, done: Finished, seconds: float) -> RenderableType:
+    """The end of ``run`` and ``demo``: samples, table, verdict, where things lie, what is next."""
+    folder = project.folder
+    samples = _table("Input", "Student", "Reference", "")
+    for sample in project.samples(done.report, 5):
+        mark = "right" if sample.right else "wrong"
+        samples.add_row(_cell(_short(sample.input)), _cell(sample.answer), _cell(sample.reference), mark)
+    lines = [
+        f"project   {folder}   (examples, ledger, runs: `understudy status -p {folder}`)",
+        f"model     {done.exported.path}   (answers equal on {done.exported.parity} prompts)",
+        f"next      understudy predict -p {folder} \"INPUT\"",
+        f"took      {duration(seconds)}",
+    ]
+    return Group("", samples, "", report_table(done.report), "", *map(_cell, lines))
+
+
+def _short(text: str, width: int = 60) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= width else f"{flat[: width - 1]}…"
+
+
+def status_text(body: dict[str, Any]) -> RenderableType:
+    """Where the project stands."""
+    table = _table("Project", printable(body["project"]))
+    table.add_row("task", _cell(body["description"] or "not described yet"))
+    states = ", ".join(f"{number:,} {state}" for state, number in body["examples"].items())
+    table.add_row("examples", states or "none")
+    if body["reasons"]:
+        table.add_row("set apart", counted(body["reasons"]))
+    for one in body["datasets"]:
+        splits = (f"{one[name]:,} {name}" for name in ("train", "validation", "test") if name in one)
+        table.add_row(f"dataset {one['dataset']}", ", ".join(splits))
+    for one in body["runs"]:
+        told = f"{one['student']} on dataset {one['dataset']}: {one['state']}"
+        table.add_row(one["model"], _cell(told))
+    if body["verdict"]:
+        table.add_row("verdict", _cell(body["verdict"]))
+    table.add_row("next", body["next"])
+    return table
+
+
+def ledger_table(body: dict[str, Any]) -> RenderableType:
+    """Calls by purpose, and the sum."""
+    columns = ("purpose", "model", "state", "calls", "tokens in", "tokens out", "$")
+    table = _table(*columns, right=columns[3:])
+    for row in body["lines"]:
+        table.add_row(
+            row["purpose"],
+            _cell(row["model"]),
+            row["state"],
+            f"{row['calls']:,}",
+            f"{row['input_tokens']:,}",
+            f"{row['output_tokens']:,}",
+            usd(round(row["usd"] * MICRO)),
+        )
+    budget = "no budget" if body["budget_usd"] is None else f"budget ${body['budget_usd']:,.2f}"
+    made_up = any(row["model"].startswith("practice:") for row in body["lines"])
+    total = f"{body['calls']:,} calls, spent {usd(round(body['spent_usd'] * MICRO))}, {budget}"
+    note = " (practice prices are made up)" if made_up else ""
+    unknown = f"; {body['unknown']:,} with unknown outcome count as spent" if body["unknown"] else ""
+    return Group(table, "", total + note + unknown)
+
+
+def checks_table(checks: Sequence[Check]) -> RenderableType:
+    """What the doctor found."""
+    table = _table("", "Check", "Found", "What to do")
+    for check in checks:
+        mark = {True: "ok", False: "BAD", None: "-"}[check.ok]
+        table.add_row(mark, check.name, _cell(check.found), _cell("" if check.ok else check.fix))
+    return table
+
+
+def settings_table(configured: Configured) -> RenderableType:
+    """Every setting."""
+    table = _table("Setting", "Value", "From", "Meaning")
+    for name, value in configured.settings.model_dump().items():
+        meaning = Settings.model_fields[name].description or ""
+        shown = "" if value is None else value
+        table.add_row(name, _cell(shown), configured.origin[name], meaning)
+    return table

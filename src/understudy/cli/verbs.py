@@ -1,0 +1,396 @@
+"""The commands, in the order of the data. Each reads its options, calls one verb, prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from understudy.cli.face import Face, app, verb
+from understudy.errors import PartlyDone, SetupError, UsageError
+
+if TYPE_CHECKING:
+    from understudy.money import Quote
+    from understudy.project import Project
+    from understudy.project.flow import Finished
+    from understudy.task import Spec
+
+MONEY = ("teacher", "budget", "price_in", "price_out", "concurrency", "timeout", "resend_unknown")
+SPLIT = ("validation_share", "test_share")
+ASK_ABOVE_MICRO = 1_000_000
+"""A quote above this is confirmed before the spend (micro-dollars)."""
+
+Examples = Annotated[int, typer.Option(min=1, help="Examples to generate in all.")]
+Description = Annotated[str, typer.Argument(help="What is to be learned, in a sentence.")]
+Format = Annotated[str | None, typer.Option(help="chat, prompt, alpaca, sharegpt, csv, tsv, json.")]
+Column = Annotated[str | None, typer.Option(help="Name of that column, if it cannot be guessed.")]
+
+
+@app.callback(invoke_without_command=True)
+def _understudy(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from understudy import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@verb("budget", "concurrency")
+def demo(
+    face: Face,
+    task: Annotated[str, typer.Option(help="dates, support or durations.")] = "dates",
+    examples: Examples = 2000,
+) -> None:
+    """Practise offline: the whole way with a teacher that is a program, no key, no GPU."""
+    from understudy import practice
+    from understudy.project.flow import open_demo
+
+    if task not in practice.TASKS:
+        raise UsageError(f"no practice task {task!r}", f"There are: {', '.join(practice.TASKS)}")
+    folder = face.folder if face.folder != Path() else Path("understudy-demo", task)
+    face.say(f"project   {folder}: {task}, {examples:,} examples, prices made up")
+    _whole_way(face, lambda flags: open_demo(task, folder, flags), "", examples, folder)
+
+
+@verb(*MONEY, "student", *SPLIT)
+def run(face: Face, description: Description, examples: Examples = 200) -> None:
+    """The whole way: description, spec, pilot, quote, examples, student, proof, export."""
+    from understudy.project.flow import open_or_new
+
+    if not description.strip():
+        raise UsageError("the description is empty", "Say what is to be learned in a sentence")
+    _whole_way(
+        face,
+        lambda flags: open_or_new(face.folder, description, flags),
+        description,
+        examples,
+        face.folder,
+    )
+
+
+def _whole_way(face: Face, make: Any, description: str, examples: int, folder: Path) -> None:
+    from understudy.cli.progress import following
+    from understudy.cli.show import finished, report_json
+    from understudy.project import flow
+
+    started = time.monotonic()
+    project: Project = make({**face.flags, "examples": examples})
+    try:
+        with following(project, face):
+            done: Finished = flow.run(project, description, examples, lambda q: _confirm(face, q))
+        body = report_json(done.report) | {
+            "seconds": round(time.monotonic() - started, 1),
+            "run": done.run.id,
+            "model": done.run.model,
+            "export": done.exported.path,
+            "project": str(folder),
+        }
+        face.finish(body, finished(project, done, time.monotonic() - started))
+    finally:
+        project.close()
+
+
+def _confirm(face: Face, quote: Quote) -> None:
+    if quote.high_micro > ASK_ABOVE_MICRO and not quote.made_up:
+        face.confirm(f"{quote}. Go on?", otherwise="Say --yes to accept the quote")
+
+
+@verb("teacher", "student", "budget", "price_in", "price_out", *SPLIT)
+def new(
+    face: Face,
+    folder: Annotated[Path, typer.Argument(help="The project folder to make.")],
+    describe: Annotated[str, typer.Option(help="What is to be learned, in a sentence.")] = "",
+) -> None:
+    """Make a project folder. Needs no teacher and no key."""
+    from understudy.project import Project
+
+    Project.new(folder, describe, face.flags).close()
+    then = f"understudy import FILE -p {folder}, or understudy generate 200 -p {folder}"
+    body = {"project": str(folder), "description": describe or None}
+    face.finish(body, f"Made {folder}. Next: {then}")
+
+
+@verb(*MONEY)
+def describe(
+    face: Face,
+    description: Annotated[str, typer.Argument(help="Leave away to keep the present one.")] = "",
+    file: Annotated[Path | None, typer.Option(help="Store the spec in this JSON file.")] = None,
+    edit: Annotated[bool, typer.Option("--edit", help="Edit the spec in $EDITOR.")] = False,
+) -> None:
+    """The spec: asked of the teacher, shown, edited. A change makes a new version."""
+    from understudy.cli.show import spec_text
+    from understudy.task import Spec
+
+    with face.open() as project:
+        if file is not None:
+            task = project.edit_spec(_read_spec(file.read_text(encoding="utf-8"), str(file)))
+        elif edit:
+            task = project.edit_spec(_edited(project.spec))
+        else:
+            task = project.describe(description)
+    spec = task.spec or Spec(title="", input="", output="", kind="text", system_message="")
+    body = {"version": task.version, "author": task.author, "spec": spec.model_dump()}
+    face.finish(body, spec_text(task))
+
+
+def _edited(spec: Spec) -> Spec:
+    if not sys.stdin.isatty():
+        raise UsageError("--edit needs a terminal", "Use --file SPEC.json")
+    from understudy.cli.editor import edit
+
+    return _read_spec(edit(spec.model_dump_json(indent=2), suffix=".json"), "the edited spec")
+
+
+def _read_spec(text: str, where: str) -> Spec:
+    from pydantic import ValidationError
+
+    from understudy.task import Spec
+
+    try:
+        body = json.loads(text)
+        return Spec.model_validate(body.get("spec", body))
+    except (ValueError, AttributeError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else None
+        what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else "it is not JSON"
+        fix = "`understudy describe --json` prints the present spec"
+        raise UsageError(f"{where} is not a spec: {what}", fix) from None
+
+
+@verb(*MONEY)
+def plan(face: Face) -> None:
+    """The plan: in what inputs differ, and how often."""
+    from understudy.cli.show import plan_table
+
+    with face.open() as project:
+        found = project.plan()
+    face.finish(found.model_dump(), plan_table(found))
+
+
+@verb(*MONEY)
+def pilot(face: Face, examples: Examples = 200) -> None:
+    """A few examples end to end, and a quote for the rest."""
+    with face.open() as project:
+        project.describe()
+        quote = project.pilot(examples)
+    face.finish(asdict(quote), f"Quote for the rest: {quote}")
+
+
+@verb(*MONEY, "per_call")
+def generate(
+    face: Face,
+    examples: Annotated[int | None, typer.Argument(min=1, help="Generated examples in all.")] = None,
+) -> None:
+    """Generate until there are that many. The same command again goes on where it stopped."""
+    from understudy.cli.show import generated
+
+    with face.open() as project:
+        result = project.generate(examples)
+    body = asdict(result) | {"spent_usd": result.spent_micro / 1e6}
+    del body["spent_micro"]
+    face.finish(body, generated(result))
+    if result.made < result.asked and not result.accepted:
+        raise PartlyDone(
+            f"{result.made} of {result.asked} examples were made", "`understudy status` says why"
+        )
+
+
+@verb(name="import")
+def import_(
+    face: Face,
+    file: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL, JSON or Parquet.")],
+    prompt: Column = None,
+    response: Column = None,
+    system: Column = None,
+    format: Format = None,
+) -> None:
+    """Own examples from a file. The same file again adds nothing."""
+    with face.open() as project:
+        result = project.import_examples(
+            file, format=format, prompt=prompt, response=response, system=system
+        )
+    for number, reason in result.bad[:20]:
+        face.say(f"{file}:{number}: {reason}")
+    if len(result.bad) > 20:
+        face.say(f"{file}: and {len(result.bad) - 20:,} more bad lines")
+    text = f"{result.added:,} new examples of {result.rows:,} good rows, {result.accepted:,} accepted"
+    face.finish(asdict(result), text)
+    if result.bad:
+        raise PartlyDone(
+            f"{len(result.bad):,} bad lines in {file}, first {result.bad[0][0]}: {result.bad[0][1]}",
+            "The good ones are kept; mend the file and import it again",
+        )
+
+
+@verb()
+def clean(face: Face) -> None:
+    """Accept or set apart, with a reason, what was not looked at yet."""
+    with face.open() as project:
+        result = project.clean()
+    face.finish(asdict(result), f"{result.accepted:,} of {result.looked_at:,} accepted")
+
+
+@verb(*SPLIT)
+def freeze(face: Face) -> None:
+    """Split the accepted examples into train, validation and test, for good."""
+    with face.open() as project:
+        frozen = project.freeze()
+    counts = ", ".join(f"{number:,} {split}" for split, number in frozen.counts.items())
+    face.finish(asdict(frozen), f"Dataset {frozen.id}: {counts}")
+
+
+@verb("student")
+def train(
+    face: Face,
+    method: Annotated[str | None, typer.Option(help="full or lora.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the training split.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Train anew what is trained.")] = False,
+) -> None:
+    """Fine-tune the student on the newest dataset. An interrupted training goes on."""
+    from understudy.cli.show import trained
+
+    if method not in (None, "full", "lora"):
+        raise UsageError(f"no method {method!r}", "There are: full, lora")
+    given = {"epochs": epochs, "learning_rate": learning_rate}
+    overrides = {name: value for name, value in given.items() if value is not None}
+    with face.open() as project:
+        result = project.train(method=method, again=again, **overrides)  # type: ignore[arg-type]
+    body = {"run": result.id, "state": result.state, **result.metrics, "model": result.model}
+    face.finish(body, trained(result))
+
+
+@verb(*MONEY)
+def evaluate(face: Face) -> None:
+    """Teacher, base and student on the untouched test items: scores, tests, verdict."""
+    from understudy.cli.show import report_json, report_table
+
+    with face.open() as project:
+        report = project.evaluate()
+    face.finish(report_json(report), report_table(report))
+
+
+@verb(*MONEY)
+def predict(
+    face: Face,
+    text: Annotated[str, typer.Argument(metavar="INPUT", help="The input; - reads stdin.")],
+    model: Annotated[str, typer.Option(help="run:N, run:latest, or any model name.")] = "run:latest",
+) -> None:
+    """The answer of the student (or another model) to one input, alone on stdout."""
+    text = sys.stdin.read() if text == "-" else text
+    if not text.strip():
+        raise UsageError("the input is empty", "Say what the model is to answer")
+    with face.open(progress=False) as project:
+        answer = project.predict(text, model)
+    face.finish({"answer": answer, "model": model}, answer)
+
+
+@verb()
+def export(
+    face: Face,
+    target: Annotated[Path | None, typer.Argument(help="Folder (or file) to write.")] = None,
+    examples: Annotated[bool, typer.Option("--examples", help="The examples, to a file.")] = False,
+    format: Format = None,
+    raw: Annotated[bool, typer.Option("--raw", help="CSV for machines: no formula guard.")] = False,
+) -> None:
+    """The trained model as a folder to hand over, or with --examples the data as a file."""
+    with face.open() as project:
+        if examples:
+            if target is None:
+                raise UsageError("no file is named", "understudy export --examples FILE.jsonl")
+            result = project.export_examples(target, format=format, raw=raw)
+            text = f"{result.rows:,} examples in {result.path}"
+        else:
+            result = project.export(target)
+            text = f"{result.path}: {result.files} files, answers equal on {result.parity} prompts"
+    face.finish(asdict(result), text)
+
+
+@verb()
+def status(face: Face) -> None:
+    """Where the project stands, and what to type next."""
+    from understudy.cli.show import status_text
+    from understudy.project.views import status as read
+
+    with face.open(progress=False) as project:
+        body = read(project)
+    face.finish(body, status_text(body))
+
+
+@verb()
+def ledger(face: Face) -> None:
+    """Every call and every cent."""
+    from understudy.cli.show import ledger_table
+    from understudy.project.views import ledger as read
+
+    with face.open(progress=False) as project:
+        body = read(project)
+    face.finish(body, ledger_table(body))
+
+
+@verb()
+def events(
+    face: Face,
+    after: Annotated[int, typer.Option(help="Only events after that number.")] = 0,
+) -> None:
+    """What happened, oldest first; with --json one object a line."""
+    with face.open(progress=False) as project:
+        while found := project.events(after):
+            for event in found:
+                after = event.seq
+                body = {"seq": event.seq, "at": event.at, "event": event.kind, **event.data}
+                face.finish(body, f"{event.seq:>6}  {event.at}  {event.kind}  {_flat(event.data)}")
+
+
+def _flat(data: dict[str, Any]) -> str:
+    from understudy.cli.face import printable
+
+    return printable("  ".join(f"{name}={value}" for name, value in data.items()))
+
+
+@verb("teacher", "price_in", "price_out", "timeout")
+def doctor(face: Face) -> None:
+    """Look at the machine, the extras, the project and the teacher. Spends nothing."""
+    from understudy.cli.show import checks_table
+    from understudy.project import Project
+    from understudy.project.folder import DATABASE
+    from understudy.project.views import doctor as look
+    from understudy.settings import load
+
+    project = Project(face.folder, face.flags) if (face.folder / DATABASE).exists() else None
+    checks = look(load(face.folder, face.flags).settings, project)
+    ok = all(check.ok is not False for check in checks)
+    face.finish({"ok": ok, "checks": [asdict(check) for check in checks]}, checks_table(checks))
+    if not ok:
+        bad = next(check for check in checks if check.ok is False)
+        raise SetupError(f"{bad.name}: {bad.found}", bad.fix)
+
+
+@verb()
+def config(
+    face: Face,
+    name: Annotated[str | None, typer.Argument(help="Setting to change.")] = None,
+    value: Annotated[str | None, typer.Argument(help="Its new value.")] = None,
+) -> None:
+    """Every setting with its unit, value and origin; or set one in understudy.toml."""
+    from understudy.cli.show import settings_table
+    from understudy.project.folder import change_setting
+    from understudy.settings import load
+
+    if name is not None:
+        if value is None:
+            raise UsageError(f"no value for {name}", f"understudy config {name} VALUE")
+        change_setting(face.folder, name, value)
+    configured = load(face.folder, face.flags)
+    values = configured.settings.model_dump()
+    body = {
+        key: {"value": values[key], "origin": configured.origin[key]} for key in sorted(values)
+    }
+    face.finish(body, settings_table(configured))

@@ -1,0 +1,93 @@
+"""Events in words: one line for each step done, one bar for each step under way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from understudy.money import duration, usd
+from understudy.run import Event
+
+
+class Bar(NamedTuple):
+    """How far a step is."""
+
+    label: str
+    done: int
+    total: int
+    beside: str
+
+
+def line(event: Event) -> str:
+    """The line to print for an event; empty if it is only progress."""
+    say = _LINES.get(event.kind)
+    return say(event.data) if say else ""
+
+
+def bar(event: Event) -> Bar | None:
+    """How far the step is that the event tells of, if it tells that."""
+    say = _BARS.get(event.kind)
+    return say(event.data) if say else None
+
+
+def counted(reasons: dict[str, int]) -> str:
+    """``12 duplicate, 3 refusal``, the commonest first."""
+    ordered = sorted(reasons.items(), key=lambda item: -item[1])
+    return ", ".join(f"{number:,} {reason}" for reason, number in ordered)
+
+
+def _clean(data: dict[str, Any]) -> str:
+    apart = data["looked_at"] - data["accepted"]
+    why = f", {apart:,} set apart ({counted(data['reasons'])})" if apart else ""
+    return f"clean     {data['accepted']:,} of {data['looked_at']:,} accepted{why}"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number:,} {split}" for split, number in counts.items())
+
+
+_LINES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "ledger.unknown": lambda d: (
+        f"ledger    {d['calls']:,} calls of a process that died are counted as spent: "
+        "their outcome is unknown (--resend-unknown sends them again)"
+    ),
+    "teacher.chosen": lambda d: f"teacher   {d['teacher']} (table of {d['table_checked_on']})",
+    "describe.start": lambda d: f"describe  {d['teacher']} writes the spec",
+    "task.version": lambda d: (
+        f"spec {d['version']}    {d['title']} ({d['kind'] or 'no spec yet'}), by {d['author']}"
+    ),
+    "plan.done": lambda d: f"plan      inputs differ in {', '.join(d['attributes'])}",
+    "pilot.quote": lambda d: f"pilot     quote for the rest: {d['text']}",
+    "generate.done": lambda d: (
+        f"generate  {d['made']:,} made, spent {usd(d['spent_micro'])}, in {duration(d['seconds'])}"
+    ),
+    "import.done": lambda d: (
+        f"import    {d['added']:,} new of {d['rows']:,} rows"
+        + (f", {d['bad']:,} bad" * bool(d["bad"]))
+    ),
+    "clean.done": _clean,
+    "freeze.done": lambda d: f"freeze    dataset {d['dataset']}: {_counts(d['counts'])}",
+    "train.start": lambda d: f"train     run {d['run']}: {d['student']}, {d['why']}",
+    "train.resumed": lambda d: f"train     goes on from the checkpoint of step {d['step']}",
+    "run.state": lambda d: f"train     run {d['run']} {d['state']} in {duration(d['seconds'])}",
+    "evaluate.start": lambda d: f"evaluate  {', '.join(d['systems'])} on {d['items']:,} test items",
+    "export.done": lambda d: f"export    {d['folder']}",
+}
+
+
+def _generating(d: dict[str, Any]) -> Bar:
+    failed = f", {d['failed']:,} failed" if d["failed"] else ""
+    return Bar("generate", d["made"], d["wanted"], f"{usd(d['spent_micro'])} spent{failed}")
+
+
+def _training(d: dict[str, Any]) -> Bar:
+    left = f", {duration(d['seconds_left'])} left" if d.get("seconds_left") is not None else ""
+    return Bar("train", d["step"], d["steps"], f"loss {d['loss']:.3f}{left}")
+
+
+_BARS: dict[str, Callable[[dict[str, Any]], Bar]] = {
+    "generate.progress": _generating,
+    "import.progress": lambda d: Bar("import", d["rows"], d["rows"], "rows"),
+    "train.step": _training,
+    "evaluate.progress": lambda d: Bar("evaluate", d["done"], d["total"], ""),
+}

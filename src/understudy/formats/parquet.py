@@ -1,0 +1,91 @@
+"""Parquet, in and out, through pyarrow, which is imported on use (the extra ``parquet``).
+
+Files from strangers: no pyarrow that the extra allows unpickles anything (CVE-2023-47248), columns
+are counted before a row is read, and only the needed ones are read, in batches of bounded size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+from understudy.errors import SetupError, UsageError
+from understudy.formats.source import Damaged, Item, Row
+
+MAGIC = b"PAR1"
+MAX_COLUMNS = 1000
+"""Columns of a file that is read, nested ones counted singly."""
+_BATCH_ROWS = 1000
+_BATCH_BYTES = 32 * 2**20
+
+
+def column_names(path: Path) -> list[str]:
+    """Names of the columns. Raises UsageError if the file is damaged, SetupError."""
+    with _opened(path) as file:
+        return [str(name) for name in file.schema_arrow.names]
+
+
+def parquet_rows(path: Path, columns: list[str]) -> Iterator[Item]:
+    """The rows, with these columns only. Raises UsageError, SetupError, Damaged."""
+    pyarrow, _ = _libraries()
+    number = 0
+    with _opened(path) as file:
+        row_bytes = sum(
+            file.metadata.row_group(group).total_byte_size
+            for group in range(file.metadata.num_row_groups)
+        ) / max(file.metadata.num_rows, 1)
+        at_once = int(min(max(_BATCH_BYTES / max(row_bytes, 1), 1), _BATCH_ROWS))
+        try:
+            for batch in file.iter_batches(at_once, columns=columns, use_threads=False):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError):
+            raise Damaged("the Parquet data cannot be read from here on") from None
+
+
+def write_parquet(file: IO[bytes], rows: Iterable[Row]) -> None:
+    """Write chat rows: one column ``messages``, a list of structs of role and content."""
+    pyarrow, parquet = _libraries()
+    text = pyarrow.string()
+    turn = pyarrow.struct([("role", text), ("content", text)])
+    schema = pyarrow.schema([("messages", pyarrow.list_(turn))])
+    remaining = iter(rows)
+    with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+        while batch := list(islice(remaining, _BATCH_ROWS)):
+            writer.write_table(pyarrow.Table.from_pylist(batch, schema=schema))
+
+
+def _opened(path: Path) -> Any:
+    pyarrow, parquet = _libraries()
+    try:
+        file = parquet.ParquetFile(path, buffer_size=2**20)
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0][:120]
+        raise UsageError(
+            f"{path} is not a whole Parquet file: {reason}", "Make or download it again"
+        ) from None
+    if file.metadata.num_columns > MAX_COLUMNS:
+        file.close()
+        raise UsageError(
+            f"{path} has {file.metadata.num_columns} columns, more than {MAX_COLUMNS}",
+            "Write the needed ones to a file of their own",
+        )
+    return file
+
+
+def _libraries() -> tuple[Any, Any]:
+    """The packages pyarrow and pyarrow.parquet. Raises SetupError if they are not installed."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "pyarrow":
+            raise
+        raise SetupError(
+            "Parquet needs a package that is not installed",
+            'Install it: pip install "understudy[parquet]"',
+        ) from None
+    return pyarrow, pyarrow.parquet

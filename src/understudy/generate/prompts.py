@@ -1,0 +1,87 @@
+"""Everything that is sent to a teacher, word for word.
+
+Slots are filled with ``str.replace``, never with a template language: text from users, files and
+models is data, and may hold braces.
+"""
+
+from __future__ import annotations
+
+DESCRIBE = """\
+You define tasks for small language models. From a description of a task you write its
+specification: exact enough that two careful people would give the same answers.
+
+- Decide what the description leaves open, so that every input has one right answer, and list each
+  such decision under rules. List under assumptions what you took for granted, and under questions
+  at most three questions whose answers would change the data most.
+- kind is "label" when the answer is one of a fixed set, "json" when it is a record of named fields,
+  "text" otherwise. Fill labels or fields accordingly, and leave the others empty.
+- pattern is a regular expression that every right answer matches as a whole, or an empty string.
+- system_message is what the small model will be run with: it states the task, the format of the
+  answer and every rule, and asks for the answer alone.
+"""
+
+DESCRIBE_USER = """\
+The description of the task:
+
+{description}
+"""
+
+OWN_EXAMPLES = """\
+
+Examples from the person who asks. They are right; let the specification agree with them:
+
+{examples}
+"""
+
+PLAN = """\
+You plan data for a language model. You are given the specification of a task. Name three to six
+attributes in which real inputs differ (topic, form, length, register, difficulty, language, edge
+case), each with its values and a weight for how often it occurs. Choose attributes that change what
+a right answer needs. List pairs of values that cannot occur together.
+"""
+
+PLAN_USER = """\
+The specification:
+
+{spec}
+"""
+
+INPUTS = """\
+You write inputs for a task: what a user would really send, never the answers. Inputs are realistic,
+varied, and different from each other in content and wording. Fit every input to the attribute
+values asked for. With each, state the probability that you would have written it by yourself; reach
+for improbable ones too.
+
+The task takes: {input}
+Language: {language}
+"""
+
+INPUTS_USER = """\
+Write inputs for this request; "batch" counts earlier requests like it, so write others than those
+that come to mind first:
+
+{request}
+"""
+
+CORRECTION = """\
+That reply cannot be used: {problem}
+
+Answer again with the whole corrected JSON and nothing else.
+"""
+
+
+def fill(template: str, **slots: str) -> str:
+    """Put each value into its ``{slot}``, once, without looking at what the values hold."""
+    parts = [template]
+    for name, value in slots.items():
+        parts = [
+            piece
+            for part in parts
+            for piece in (_split(part, name, value) if isinstance(part, str) else [part])
+        ]
+    return "".join(part if isinstance(part, str) else part[0] for part in parts)
+
+
+def _split(text: str, name: str, value: str) -> list[str | tuple[str]]:
+    before, slot, after = text.partition("{" + name + "}")
+    return [before, (value,), after] if slot else [text]

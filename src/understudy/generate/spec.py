@@ -1,0 +1,84 @@
+"""Description -> Spec: the teacher makes the task exact; or own examples show what it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from understudy.example import Example
+from understudy.generate import prompts
+from understudy.generate.ask import ask
+from understudy.models.protocol import Model
+from understudy.task import Kind, OutputField, Spec
+
+SHOWN = 8
+"""Own examples shown to the teacher."""
+MAX_TOKENS = 4096
+
+
+async def describe(model: Model, description: str, own: Sequence[Example] = ()) -> Spec:
+    """Ask the teacher for the task's spec. Own examples bind it. Raises CallFailed."""
+    user = prompts.fill(prompts.DESCRIBE_USER, description=description)
+    if own:
+        lines = "\n".join(
+            json.dumps({"input": example.input, "answer": example.answer}, ensure_ascii=False)
+            for example in own[:SHOWN]
+        )
+        user += prompts.fill(prompts.OWN_EXAMPLES, examples=lines)
+    return await ask(model, prompts.DESCRIBE, user, Spec, "spec", MAX_TOKENS)
+
+
+def infer(description: str, examples: Sequence[Example]) -> Spec:
+    """A spec without a teacher: the kind of answer is read off the examples.
+
+    label: at most 50 different answers, each used five times on average. json: every answer is an
+    object with the same keys. text otherwise.
+    """
+    answers = [example.answer.strip() for example in examples]
+    different = sorted(set(answers))
+    fields = _fields(answers)
+    kind: Kind = "text"
+    if fields:
+        kind = "json"
+    elif 2 <= len(different) <= 50 and len(different) * 5 <= len(answers):
+        kind = "label"
+    return Spec(
+        title=" ".join(description.split()[:6]),
+        input="as in the examples",
+        output="as in the examples",
+        kind=kind,
+        labels=tuple(different) if kind == "label" else (),
+        fields=fields,
+        same_answer_same_meaning=kind == "text",
+        assumptions=(f"the kind of answer was read off {len(answers)} examples",),
+        system_message=description,
+    )
+
+
+def _fields(answers: Sequence[str]) -> tuple[OutputField, ...]:
+    """The common fields of JSON answers, or nothing if they are not records of one shape."""
+    records = []
+    for answer in answers:
+        try:
+            records.append(json.loads(answer))
+        except (ValueError, RecursionError):
+            return ()
+    if not records or any(not isinstance(record, dict) for record in records):
+        return ()
+    names = list(records[0])
+    if not names or any(record.keys() != set(names) for record in records):
+        return ()
+    fields = []
+    for name in names:
+        values = [record[name] for record in records]
+        kinds = {_JSON_NAMES.get(type(value), "") for value in values if value is not None}
+        kind = (
+            "number" if kinds == {"integer", "number"} else kinds.pop() if len(kinds) == 1 else ""
+        )
+        if not kind or not name:
+            return ()
+        fields.append(OutputField(name=name, type=kind, nullable=None in values))
+    return tuple(fields)
+
+
+_JSON_NAMES = {str: "string", bool: "boolean", int: "integer", float: "number"}

@@ -1,0 +1,267 @@
+"""A Hugging Face model folder: what makes it safe to open, opening it, and messages as tokens.
+
+A model folder is data from a stranger. Only safetensors weights are read (pickled ones can run
+code), code that a folder brings is never run, and nothing is fetched from a network.
+Training and answering turn messages into tokens with the same function, so that a student is asked
+exactly as it was taught. torch and transformers are imported when a folder is opened, not before.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from understudy.errors import SetupError
+from understudy.example import Message
+
+EXTRA = frozenset({"accelerate", "datasets", "peft", "tokenizers", "torch", "transformers", "trl"})
+"""Packages of the extra ``understudy[train]``."""
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
+_FOLDER_ADVICE = "Give the folder of a Hugging Face causal language model, or `tiny`"
+_OPEN, _CLOSE = "\ue0f0", "\ue0f1"  # private-use marks around text that spells a control token
+_UNMARK = str.maketrans({_OPEN: "\ufffd", _CLOSE: "\ufffd"})
+
+
+def missing_extra(doing: str, error: ModuleNotFoundError) -> Exception:
+    """The error to raise for ``error``: one with the pip line if a package of the extra is missing.
+
+    Anything else that cannot be imported is a fault in an installed package and stays as it is.
+    """
+    if (error.name or "").split(".")[0] not in EXTRA:
+        return error
+    return SetupError(f'{doing} needs extra packages: pip install "understudy[train]"')
+
+
+def check_folder(folder: Path) -> None:
+    """Raise SetupError, naming the reason, unless ``folder`` holds a model that is safe to open."""
+    if not folder.is_dir():
+        raise SetupError(f"There is no model folder at {folder}", _FOLDER_ADVICE)
+    if not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise SetupError(f"{folder} is an adapter, not a model", "Merge it into its base first")
+        raise SetupError(f"{folder} has no config.json, so it is no model", _FOLDER_ADVICE)
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        _refuse_code(folder / name)
+    if not any(folder.glob("*.safetensors")):
+        pickled = [path.name for end in ("bin", "pt", "pth") for path in folder.glob(f"*.{end}")]
+        if pickled:
+            raise SetupError(
+                f"{folder} has only pickled weights ({sorted(pickled)[0]}), which can run code",
+                "Convert them to safetensors and give that folder",
+            )
+        raise SetupError(f"{folder} has no *.safetensors weights", _FOLDER_ADVICE)
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise SetupError(f"{folder} has no tokenizer", "Copy the model's tokenizer.json into it")
+
+
+def _refuse_code(path: Path) -> None:
+    """Refuse a config that asks for code of its own, at any depth."""
+    if not path.is_file():
+        return
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise SetupError(f"{path} is not JSON: {error}", "Fetch the model again") from None
+    for key, value in _walk(config):
+        own_kernel = key.startswith("_attn_implementation") or (
+            key == "attn_implementation" and "/" in str(value)
+        )
+        if value and (key in {"auto_map", "trust_remote_code"} or own_kernel):
+            raise SetupError(
+                f"{path} asks to run code of its own ({key}), which is never done",
+                "Choose a model whose architecture is part of transformers",
+            )
+
+
+def _walk(value: Any) -> Iterator[tuple[str, Any]]:
+    """Every key of nested JSON with its value."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield key, inner
+            yield from _walk(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _walk(inner)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Open the tokenizer in ``folder``, with a chat template and a padding token.
+
+    Raises SetupError if it cannot be read or has no chat template.
+    """
+    try:
+        from transformers import AutoTokenizer
+    except ModuleNotFoundError as error:
+        raise missing_extra("Running a local model", error) from None
+    check_folder(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder), trust_remote_code=False, local_files_only=True
+        )
+    except Exception as error:  # noqa: BLE001  the reader's errors have no common base
+        raise SetupError(
+            f"The tokenizer in {folder} cannot be read: {_first_line(error)}",
+            "Fetch the model again, or choose another",
+        ) from None
+    if not tokenizer.chat_template:
+        raise SetupError(
+            f"The tokenizer in {folder} has no chat template",
+            "Choose the model's instruct or chat variant, or add its chat_template.jinja",
+        )
+    if tokenizer.eos_token_id is None:
+        raise SetupError(
+            f"The tokenizer in {folder} has no end token", "Name its eos_token in its config"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(folder: Path, *, dtype: str = "auto") -> Any:
+    """Open the causal language model in ``folder`` on the CPU, ready to answer.
+
+    ``dtype`` is a torch type's name, or ``auto`` for the type it was saved in. Raises SetupError
+    if a weight is missing or unreadable.
+    """
+    try:
+        from transformers import AutoModelForCausalLM
+    except ModuleNotFoundError as error:
+        raise missing_extra("Running a local model", error) from None
+    check_folder(folder)
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # noqa: BLE001  the reader's errors have no common base
+        raise SetupError(
+            f"The model in {folder} cannot be read: {_first_line(error)}",
+            "Fetch the model again, or choose another",
+        ) from None
+    if report["missing_keys"]:
+        lacking = sorted(report["missing_keys"])[0]
+        raise SetupError(
+            f"The weights in {folder} lack {lacking}", "Fetch the model again, or choose another"
+        )
+    return model.eval()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+def stop_ids(tokenizer: Any, model: Any) -> list[int]:
+    """Every token id that ends an answer: the tokenizer's, and those of the generation config."""
+    configured = model.generation_config.eos_token_id
+    if configured is None:
+        configured = []
+    also = configured if isinstance(configured, list) else [configured]
+    return sorted({tokenizer.eos_token_id, *also})
+
+
+def encode_prompts(tokenizer: Any, prompts: Sequence[Sequence[Message]]) -> list[list[int]]:
+    """Token ids of each prompt, rendered by the chat template up to where the answer begins."""
+    special = _special_pattern(tokenizer)
+    return _encode(tokenizer, [_render(tokenizer, prompt, special) for prompt in prompts])
+
+
+def encode_examples(
+    tokenizer: Any, prompts: Sequence[Sequence[Message]], answers: Sequence[str]
+) -> list[tuple[list[int], list[int]]]:
+    """Token ids of each prompt and of its answer with the end token, ready to be joined.
+
+    The prompt's ids are those of ``encode_prompts``; text that the template puts in front of an
+    answer (an empty thinking block) counts as answer, since the model has to write it.
+    """
+    special = _special_pattern(tokenizer)
+    heads, wholes = [], []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        head = _render(tokenizer, prompt, special)
+        whole = _render(tokenizer, (*prompt, Message("assistant", answer)), special)
+        heads.append(head if whole.startswith(head) else whole[: _common_prefix(head, whole)])
+        wholes.append(whole)
+    encoded = zip(heads, _encode(tokenizer, heads), wholes, _encode(tokenizer, wholes), strict=True)
+    return [
+        (head_ids, _until_end(tokenizer, _tail(tokenizer, head, head_ids, whole, whole_ids)))
+        for head, head_ids, whole, whole_ids in encoded
+    ]
+
+
+def _tail(
+    tokenizer: Any, head: str, head_ids: list[int], whole: str, whole_ids: list[int]
+) -> list[int]:
+    """Ids of what follows ``head``, also where a token would span the border between the two."""
+    if whole_ids[: len(head_ids)] == head_ids:
+        return whole_ids[len(head_ids) :]
+    return _encode(tokenizer, [whole[len(head) :]])[0]
+
+
+def _until_end(tokenizer: Any, ids: list[int]) -> list[int]:
+    """Cut what a template puts behind the end token, and add the end token where it puts none."""
+    end = tokenizer.eos_token_id
+    return [*(ids[: ids.index(end)] if end in ids else ids), end]
+
+
+def _render(tokenizer: Any, messages: Sequence[Message], special: re.Pattern[str] | None) -> str:
+    """Render the chat template; control tokens that a message spells are marked as text."""
+    from jinja2 import TemplateError
+
+    turns = []
+    for role, content in messages:
+        text = content.encode("utf-8", "replace").decode()  # lone surrogates have no bytes
+        text = text.translate(_UNMARK)
+        if special is not None:
+            text = special.sub(lambda found: f"{_OPEN}{found[0]}{_CLOSE}", text)
+        turns.append({"role": role, "content": text})
+    try:
+        rendered: str = tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=messages[-1].role != "assistant"
+        )
+    except TemplateError as error:
+        raise SetupError(
+            f"The student's chat template refuses these messages: {_first_line(error)}",
+            "Choose a student whose template knows system, user and assistant turns",
+        ) from None
+    return rendered
+
+
+def _encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of rendered texts; what is marked as text gets no control token's id."""
+    if not texts:
+        return []
+    plain = [text for text in texts if _OPEN not in text]
+    ids = iter(tokenizer(plain, add_special_tokens=False).input_ids if plain else [])
+    return [next(ids) if _OPEN not in text else _encode_marked(tokenizer, text) for text in texts]
+
+
+def _encode_marked(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = []
+    for piece in re.split(f"({_OPEN}[^{_CLOSE}]*{_CLOSE})", text):
+        marked = piece.startswith(_OPEN)
+        if inner := piece[1:-1] if marked else piece:
+            ids += tokenizer(inner, add_special_tokens=False, split_special_tokens=marked).input_ids
+    return ids
+
+
+def _special_pattern(tokenizer: Any) -> re.Pattern[str] | None:
+    """Matches every control token's spelling, the longest first."""
+    added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+    tokens = sorted({*tokenizer.all_special_tokens, *added}, key=len, reverse=True)
+    return re.compile("|".join(re.escape(token) for token in tokens)) if tokens else None
+
+
+def _common_prefix(first: str, second: str) -> int:
+    length = 0
+    for one, other in zip(first, second, strict=False):
+        if one != other:
+            break
+        length += 1
+    return length

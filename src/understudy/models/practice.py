@@ -1,0 +1,77 @@
+"""The practice teacher as an endpoint: its server runs in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+from understudy.errors import SetupError, UsageError
+from understudy.models.address import Address
+from understudy.models.openai_compatible import OpenAICompatible
+from understudy.models.protocol import Request
+from understudy.practice import TASKS
+from understudy.settings import Settings
+
+
+class Practice(OpenAICompatible):
+    """``practice:TASK``. The server starts at the first call and ends with this process."""
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        task = name.removeprefix("practice:")
+        if task not in TASKS:
+            raise UsageError(f"no practice task {task!r}", f"There are: {', '.join(TASKS)}")
+        # The port differs every time; the identity must not, or nothing paid would be found again.
+        address = Address(
+            name=name,
+            provider="practice",
+            model=task,
+            base_url="",
+            key=None,
+            key_variable="",
+            identity=name,
+        )
+        super().__init__(address, timeout_s=settings.timeout, max_reply=settings.max_reply)
+        self._server: subprocess.Popen[str] | None = None
+        self._starting = asyncio.Lock()
+
+    async def send(self, request: Request) -> bytes:
+        """Send once, starting the server if need be."""
+        await self._start()
+        return await super().send(request)
+
+    async def models(self) -> list[str]:
+        """The practice tasks."""
+        await self._start()
+        return await super().models()
+
+    async def close(self) -> None:
+        """Close the connections and end the server."""
+        await super().close()
+        if self._server is not None:
+            self._server.stdin.close()  # type: ignore[union-attr]
+            self._server.terminate()
+            self._server.wait()
+            self._server.stdout.close()  # type: ignore[union-attr]
+            self._server = None
+
+    async def _start(self) -> None:
+        async with self._starting:
+            if self._server is None:
+                url = await asyncio.to_thread(self._launch)
+                self.address = replace(self.address, base_url=url)
+
+    def _launch(self) -> str:
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "understudy.practice", "--until-stdin-closes"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is ours: calls in flight are drained first
+        )
+        line = self._server.stdout.readline()  # type: ignore[union-attr]
+        if not line:
+            raise SetupError("the practice teacher did not start", "Its own message is above")
+        return str(json.loads(line)["url"])

@@ -1,0 +1,195 @@
+"""Project: a folder, its store, and the verbs in the order of the data.
+
+    describe -> plan -> pilot -> generate or import -> clean -> freeze -> train -> evaluate -> export
+
+Each verb reads what the one before it stored, and stores what it makes; each can be run alone,
+again, and after a crash. This is the one place where stages meet storage and money.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from understudy.errors import UnderstudyError, UsageError
+from understudy.generate import plan as planning
+from understudy.generate import spec as specs
+from understudy.money import Quote, quote
+from understudy.project import examples, students, workplace
+from understudy.project.results import Cleaned, Exported, Generated, Imported
+from understudy.report import Report
+from understudy.run import Event, Method, Run
+from understudy.store import calls, events, tasks
+from understudy.store.runs import Frozen
+from understudy.task import Plan, Spec, Task
+
+__all__ = ["Project"]
+
+
+class Project(workplace.Workplace):
+    """One project folder, opened. Every public method is a verb of the command line."""
+
+    @classmethod
+    def new(
+        cls, folder: str | Path, description: str = "", flags: Mapping[str, Any] | None = None
+    ) -> Project:
+        """Make a project folder; needs no teacher and no key.
+
+        Raises UsageError if the folder is a project already, DiskError if it cannot be made.
+        """
+        workplace.new(Path(folder), description, flags or {})
+        return cls(folder, flags)
+
+    # -- what is to be learned -------------------------------------------------------------
+
+    def describe(self, description: str = "") -> Task:
+        """Have the teacher write the spec. One that is there is kept, unless described anew.
+
+        Raises UsageError if there is no description, CallFailed if the teacher's spec is unusable.
+        """
+        found = self.find_task()
+        description = description.strip() or (found.description if found else "")
+        if not description:
+            raise UsageError("the description is empty", "Say what is to be learned in a sentence")
+        if found and found.spec and found.description == description:
+            return found
+        with self.writing():
+            own = self.own_examples()
+            self.say("describe.start", teacher=self.teacher, description=description)
+            spec = self.paid(lambda model: specs.describe(model, description, own))
+            return self.store_task(description, spec, self.teacher)
+
+    def edit_spec(self, spec: Spec) -> Task:
+        """Store a changed spec as a new version; what was made under the old one stays."""
+        with self.writing():
+            return self.store_task(self.task.description, spec, "you")
+
+    def plan(self) -> Plan:
+        """The plan of what to cover; asked of the teacher once for each version of the task."""
+        task, spec = self.task, self.spec
+        found = self.find_plan(task)
+        if found is not None:
+            return found
+        with self.writing():
+            plan = self.paid(lambda model: planning.plan(model, spec))
+            next(planning.cells(plan, self.settings.seed))  # a plan without a cell is refused now
+            with self.database.write() as connection:
+                tasks.add_plan(connection, task.version, plan, self.teacher)
+            self.say("plan.done", attributes=[attribute.name for attribute in plan.attributes])
+            return plan
+
+    # -- examples --------------------------------------------------------------------------
+
+    def pilot(self, wanted: int | None = None) -> Quote:
+        """Make a few examples end to end; quote the rest of ``wanted`` by what they cost and took.
+
+        The pilot's examples are ordinary ones: what was paid for is used.
+        """
+        settings = self.settings
+        with self.writing():
+            examples.make(self, self.plan(), settings.pilot)
+            with self.database.read() as connection:
+                inputs = calls.settled(connection, "inputs", self.teacher)
+                answers = calls.settled(connection, "answer", self.teacher)
+            if not answers:
+                raise UnderstudyError("the pilot made no example", "`understudy events` says why")
+            told = quote(
+                max((wanted or settings.examples) - examples.generated(self), 0),
+                [cost for cost, _ in inputs],
+                len(inputs) * settings.per_call,
+                [cost for cost, _ in answers],
+                [seconds for _, seconds in answers],
+                concurrency=settings.concurrency,
+                made_up=self.teacher.startswith("practice:"),
+            )
+            self.say(
+                "pilot.quote", text=str(told), low_micro=told.low_micro, high_micro=told.high_micro
+            )
+            return told
+
+    def generate(self, wanted: int | None = None) -> Generated:
+        """Generate until there are ``wanted`` generated examples in all, and clean the new ones.
+
+        The same command again goes on where it stopped; what was received is never bought twice.
+        Raises BudgetReached, ProviderRefused, DiskError or Interrupted, with everything saved.
+        """
+        with self.writing():
+            self.describe()
+            return examples.make(self, self.plan(), wanted or self.settings.examples)
+
+    def import_examples(
+        self,
+        path: str | Path,
+        *,
+        format: str | None = None,
+        prompt: str | None = None,
+        response: str | None = None,
+        system: str | None = None,
+    ) -> Imported:
+        """Read own examples from a file; the same file again adds nothing. Needs no teacher.
+
+        Raises UsageError if the file has no such columns, or none that can be guessed.
+        """
+        columns = {"prompt": prompt, "response": response, "system": system}
+        with self.writing():
+            return examples.import_file(self, Path(path), format, columns)
+
+    def clean(self) -> Cleaned:
+        """Accept or set apart, with a reason, every example that was not looked at yet."""
+        with self.writing():
+            return examples.clean(self)
+
+    def freeze(self) -> Frozen:
+        """Split the accepted examples into train, validation and test, for good.
+
+        Raises UsageError if there are none, or too few to split.
+        """
+        with self.writing():
+            return examples.freeze(self)
+
+    # -- the student -----------------------------------------------------------------------
+
+    def train(self, *, method: Method | None = None, again: bool = False, **recipe: Any) -> Run:
+        """Fine-tune the student on the newest dataset, in a process of its own.
+
+        An unfinished run goes on from its last checkpoint; a finished one with the same settings is
+        returned as it is, unless ``again``. ``recipe`` overrides fields of run.Recipe.
+        """
+        with self.writing():
+            return students.train(self, method=method, again=again, overrides=recipe)
+
+    def evaluate(self) -> Report:
+        """Ask teacher, base and student the test items; score, compare, and say the verdict."""
+        with self.writing():
+            return students.evaluate(self)
+
+    def predict(self, text: str, model: str = "run:latest") -> str:
+        """The answer of a model to one input."""
+        if model.startswith("run:"):
+            return students.predict(self, text, model)
+        with self.writing():
+            return students.predict(self, text, model)
+
+    def export(self, target: str | Path | None = None) -> Exported:
+        """Write the newest trained student as a folder to hand over, and prove that it is the same."""
+        with self.writing():
+            return students.export_model(self, Path(target) if target else self.folder / "export")
+
+    def export_examples(
+        self, path: str | Path, *, format: str | None = None, raw: bool = False
+    ) -> Exported:
+        """Write the accepted examples to a file, with a manifest beside it."""
+        return examples.export_file(self, Path(path), format, raw=raw)
+
+    # -- what happened ---------------------------------------------------------------------
+
+    def events(self, after: int = 0) -> list[Event]:
+        """Events after that sequence number, oldest first."""
+        with self.database.read() as connection:
+            return events.after(connection, after)
+
+    def last_event(self) -> int:
+        """Sequence number of the newest event."""
+        with self.database.read() as connection:
+            return events.last(connection)

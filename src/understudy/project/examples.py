@@ -1,0 +1,208 @@
+"""The verbs that make the data: generate, import, clean, freeze."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from understudy import clean as cleaning
+from understudy import dataset, formats
+from understudy.errors import UsageError
+from understudy.example import Example
+from understudy.generate import Failure, generate
+from understudy.generate.spec import infer
+from understudy.models.protocol import Model
+from understudy.project.results import Cleaned, Generated, Imported
+from understudy.project.workplace import Workplace
+from understudy.similar import fold
+from understudy.store import calls, examples, runs
+from understudy.store.runs import Frozen
+from understudy.task import Plan, Spec
+
+PROGRESS_S = 0.25
+"""Seconds between two looks at a long verb: examples are stored and progress is told."""
+BATCH = 1000
+"""Rows stored in one transaction."""
+
+
+def generated(place: Workplace) -> int:
+    """How many examples were generated for the newest version of the task."""
+    with place.database.read() as connection:
+        return examples.number(connection, "generated", place.task.version)
+
+
+def make(place: Workplace, plan: Plan, wanted: int) -> Generated:
+    """Generate until there are ``wanted`` for this version of the task; clean the new ones."""
+    progress = _Progress(place, wanted, before=generated(place))
+    with place.database.read() as connection:
+        calls_before, purse_before = calls.counted(connection), calls.read_purse(connection)
+    try:
+        if wanted > progress.before:
+            place.say("generate.start", wanted=wanted, made=progress.before, teacher=place.teacher)
+            place.paid(lambda model: progress.follow(_stream(place, plan, progress, model)))
+    finally:
+        cleaned = clean(place)
+    with place.database.read() as connection:
+        calls_after, purse_after = calls.counted(connection), calls.read_purse(connection)
+    return Generated(
+        asked=wanted,
+        made=progress.made,
+        accepted=cleaned.accepted,
+        calls=calls_after - calls_before,
+        spent_micro=purse_after.spent_micro - purse_before.spent_micro,
+        seconds=time.monotonic() - progress.started,
+        reasons=dict(progress.failures + Counter(cleaned.reasons)),
+    )
+
+
+def _stream(
+    place: Workplace, plan: Plan, progress: _Progress, model: Model
+) -> AsyncIterator[Example | Failure]:
+    with place.database.read() as connection:
+        known = {fold(example.input) for example in examples.stream(connection)}
+    settings, task = place.settings, place.task
+    return generate(
+        model,
+        place.spec,
+        plan,
+        progress.wanted - progress.before,
+        known=known,
+        own=place.own_examples(),
+        per_call=settings.per_call,
+        concurrency=settings.concurrency,
+        max_tokens=settings.max_answer_tokens,
+        seed=settings.seed,
+        task_version=task.version,
+    )
+
+
+@dataclass
+class _Progress:
+    """Stores what comes, a little at a time, and tells how far it is."""
+
+    place: Workplace
+    wanted: int
+    before: int
+    made: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    started: float = field(default_factory=time.monotonic)
+    _waiting: list[Example] = field(default_factory=list)
+    _stored_at: float = field(default_factory=time.monotonic)
+
+    async def follow(self, stream: AsyncIterator[Example | Failure]) -> None:
+        """Store every example of ``stream``, also when it ends in an error."""
+        try:
+            async for item in stream:
+                if isinstance(item, Failure):
+                    self.failures[item.reason] += 1
+                else:
+                    self._waiting.append(item)
+                if time.monotonic() - self._stored_at > PROGRESS_S:
+                    self._store()
+        finally:
+            self._store()
+
+    def _store(self) -> None:
+        with self.place.database.write() as connection:
+            self.made += examples.add(connection, self._waiting)
+            purse = calls.read_purse(connection)
+        self._waiting, self._stored_at = [], time.monotonic()
+        self.place.say(
+            "generate.progress",
+            wanted=self.wanted,
+            made=self.before + self.made,
+            failed=self.failures.total(),
+            spent_micro=purse.spent_micro,
+            seconds=round(time.monotonic() - self.started, 2),
+        )
+
+
+def import_file(
+    place: Workplace, path: Path, format: str | None, columns: dict[str, str | None]
+) -> Imported:
+    """Read own examples; bad lines are counted and told, good ones kept; then clean the new ones."""
+    task = place.task
+    rows = added = 0
+    bad: list[tuple[int, str]] = []
+    waiting: list[Example] = []
+
+    def store() -> int:
+        with place.database.write() as connection:
+            return examples.add(connection, waiting)
+
+    place.say("import.start", file=path.name)
+    for item in formats.read(path, format=format, **columns):
+        if isinstance(item, formats.BadLine):
+            bad.append((item.number, item.reason))
+            continue
+        rows += 1
+        waiting.append(replace(item, task_version=task.version))
+        if len(waiting) == BATCH:
+            added += store()
+            waiting.clear()
+            place.say("import.progress", rows=rows, added=added, bad=len(bad))
+    added += store()
+    cleaned = clean(place)
+    place.say("import.done", rows=rows, added=added, bad=len(bad), accepted=cleaned.accepted)
+    return Imported(rows, added, cleaned.accepted, tuple(bad))
+
+
+def clean(place: Workplace) -> Cleaned:
+    """Decide about every new example."""
+    with place.database.read() as connection:
+        new = list(examples.stream(connection, state="new"))
+        if not new:
+            return Cleaned(0, 0, {})
+        decided = list(examples.stream(connection, state="accepted"))
+    spec = _spec_for(place, [*decided, *new])
+    similarity = place.settings.duplicate_similarity
+    done = list(cleaning.clean(new, spec, similarity=similarity, decided=decided))
+    with place.database.write() as connection:
+        examples.decide(connection, done)
+    reasons = Counter(
+        examples.reason_head(example.reason) for example in done if example.state == "rejected"
+    )
+    accepted = len(done) - reasons.total()
+    place.say("clean.done", looked_at=len(done), accepted=accepted, reasons=dict(reasons))
+    return Cleaned(len(done), accepted, dict(reasons))
+
+
+def _spec_for(place: Workplace, found: list[Example]) -> Spec:
+    """The task's spec. Where no teacher and no person wrote one, it follows the own examples."""
+    task = place.task
+    if task.spec is not None and task.author != "examples":
+        return task.spec
+    spec = infer(task.description, [example for example in found if example.answer.strip()])
+    if spec != task.spec:
+        place.store_task(task.description, spec, "examples")
+    return spec
+
+
+def freeze(place: Workplace) -> Frozen:
+    """Split the accepted examples, check for leaks, store the dataset and write its files."""
+    clean(place)
+    with place.database.read() as connection:
+        accepted = list(examples.stream(connection, state="accepted"))
+    if not accepted:
+        raise UsageError(
+            "there is no usable example to freeze",
+            "Make some: understudy generate N, or understudy import FILE; "
+            "`understudy status` shows why examples were set apart",
+        )
+    task, spec, settings = place.task, place.spec, place.settings
+    splits = dataset.freeze(
+        accepted,
+        seed=settings.seed,
+        validation_share=settings.validation_share,
+        test_share=settings.test_share,
+    )
+    dataset.check_leaks(splits, similarity=settings.duplicate_similarity)
+    mark = dataset.fingerprint(splits, spec.system_message)
+    with place.database.write() as connection:
+        frozen = runs.add_dataset(connection, task.version, mark, splits)
+    dataset.write(place.folder / "datasets" / str(frozen.id), splits, spec.system_message, mark)
+    place.say("freeze.done", dataset=frozen.id, counts=frozen.counts)
+    return frozen

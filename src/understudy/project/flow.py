@@ -1,0 +1,76 @@
+"""``run`` and ``demo``: the verbs in order, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from understudy import practice
+from understudy.errors import UsageError
+from understudy.money import Quote
+from understudy.project import Project
+from understudy.project.folder import DATABASE
+from understudy.project.results import Exported
+from understudy.project.workplace import keep_settings
+from understudy.report import Report
+from understudy.run import Run
+
+DEMO_EXAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What the whole way gave."""
+
+    quote: Quote
+    run: Run
+    report: Report
+    exported: Exported
+
+
+def run(
+    project: Project, description: str, examples: int, confirm: Callable[[Quote], None]
+) -> Finished:
+    """One description to one measured student. Again: goes on where it stopped.
+
+    ``confirm`` is given the quote after the pilot and raises to stop before the spend.
+    """
+    with project.writing():
+        project.describe(description)
+        project.plan()
+        quote = project.pilot(examples)
+        confirm(quote)
+        project.generate(examples)
+        project.freeze()
+        trained = project.train()
+        report = project.evaluate()
+        return Finished(quote, trained, report, project.export())
+
+
+def open_or_new(folder: Path, description: str, flags: Mapping[str, Any]) -> Project:
+    """The project in ``folder``, made if it is not there; flags are kept in its settings file.
+
+    Raises UsageError if it is there with another description.
+    """
+    if not (folder / DATABASE).exists():
+        if not description.strip():
+            raise UsageError("the description is empty", "Say what is to be learned in a sentence")
+        return Project.new(folder, description, flags)
+    keep_settings(folder, flags)
+    project = Project(folder, flags)
+    task = project.find_task()
+    if task is not None and description.strip() and task.description != description.strip():
+        project.close()
+        raise UsageError(
+            f'{folder} is the project of another task: "{task.description[:80]}"',
+            "Name another folder with -p DIR; `understudy describe` changes a project's task",
+        )
+    return project
+
+
+def open_demo(task: str, folder: Path, flags: Mapping[str, Any]) -> Project:
+    """The practice project for ``task``: an ordinary project whose teacher is a program."""
+    description = practice.load(task).DESCRIPTION
+    return open_or_new(folder, description, {**flags, "teacher": f"practice:{task}"})

@@ -1,0 +1,59 @@
+"""What the verbs hand back: plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What ``generate`` did."""
+
+    asked: int
+    """Generated examples that the project should have in all."""
+    made: int
+    """Examples made by this command."""
+    accepted: int
+    """How many of those cleaning accepted."""
+    calls: int
+    spent_micro: int
+    """Micro-dollars that this command spent."""
+    seconds: float
+    reasons: dict[str, int]
+    """Why the others were set apart, or did not come, with counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What ``import`` did."""
+
+    rows: int
+    """Good rows in the file."""
+    added: int
+    """Rows that were not in the project yet."""
+    accepted: int
+    bad: tuple[tuple[int, str], ...]
+    """Line number and reason of each bad row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What ``clean`` did."""
+
+    looked_at: int
+    accepted: int
+    reasons: dict[str, int]
+    """Why the others were set apart, with counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What ``export`` wrote."""
+
+    path: str
+    files: int
+    bytes: int
+    rows: int = 0
+    """Examples written; 0 for a model."""
+    parity: int = 0
+    """Held-out prompts that the exported model answered to the letter as the trained one did."""

@@ -1,0 +1,178 @@
+"""What every verb works in: the folder, the store, the settings, the lock, the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from understudy.errors import UsageError
+from understudy.example import Example
+from understudy.models.protocol import Model
+from understudy.money import to_micro
+from understudy.project.folder import LOCK, create, open_existing, write_settings
+from understudy.run import Event
+from understudy.settings import Configured, Settings, load
+from understudy.store import calls, events, examples, tasks
+from understudy.store.lock import locked
+from understudy.task import Plan, Spec, Task
+
+T = TypeVar("T")
+
+
+class Workplace:
+    """A project's folder, opened. ``flags`` override environment, understudy.toml and defaults.
+
+    Raises ProjectError if ``folder`` is not a project, UsageError for a bad setting.
+    """
+
+    def __init__(self, folder: str | Path, flags: Mapping[str, Any] | None = None) -> None:
+        self.folder = Path(folder)
+        self._flags = {name: value for name, value in (flags or {}).items() if value is not None}
+        self.database = open_existing(self.folder)
+        self._is_writing = False
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.database.close()
+
+    @cached_property
+    def configured(self) -> Configured:
+        """The settings, and where each came from."""
+        return load(self.folder, self._flags)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self.configured.settings
+
+    # -- one writer ------------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the project's only writer for the length of the block. Raises ProjectBusy.
+
+        The first time, what a dead process left behind is put in order: calls it had in flight
+        become unknown. A budget that was given takes force.
+        """
+        if self._is_writing:
+            yield
+            return
+        with locked(self.folder / LOCK):
+            self._is_writing = True
+            try:
+                with self.database.write() as connection:
+                    lost = calls.recover(connection)
+                    if self.settings.budget is not None:
+                        calls.set_budget(connection, to_micro(self.settings.budget))
+                if lost:
+                    self.say("ledger.unknown", calls=lost)
+                yield
+            finally:
+                self._is_writing = False
+
+    def say(self, kind: str, **data: object) -> None:
+        """Append an event: what a bar, the studio, ``--json`` and a restart read."""
+        with self.database.write() as connection:
+            events.add(connection, Event(kind, data))
+
+    # -- the teacher -----------------------------------------------------------------------
+
+    @cached_property
+    def teacher(self) -> str:
+        """The teacher's model name. Raises ProviderRefused if none is named and no key is set."""
+        if self.settings.teacher:
+            return self.settings.teacher
+        from understudy.models.address import CHECKED_ON, default_teacher
+
+        name = default_teacher()
+        self.say("teacher.chosen", teacher=name, table_checked_on=CHECKED_ON)
+        return name
+
+    def paid(self, work: Callable[[Model], Coroutine[Any, Any, T]]) -> T:
+        """Run asynchronous work with the teacher, through the ledger. Needs ``writing``."""
+        from understudy.project.paid import with_teacher
+
+        return with_teacher(self.database, self.settings, self.teacher, work)
+
+    # -- the task --------------------------------------------------------------------------
+
+    def find_task(self) -> Task | None:
+        """The newest version of the task, or None if nothing was described."""
+        with self.database.read() as connection:
+            return tasks.latest(connection)
+
+    @property
+    def task(self) -> Task:
+        """The newest version of the task. Raises UsageError if nothing was described."""
+        task = self.find_task()
+        if task is None:
+            raise UsageError(
+                "this project has no description",
+                'Say what is to be learned: understudy describe "A model that ..."',
+            )
+        return task
+
+    @property
+    def spec(self) -> Spec:
+        """The newest spec. Raises UsageError if nobody wrote one yet."""
+        spec = self.task.spec
+        if spec is None:
+            raise UsageError("the task has no spec yet", "`understudy describe` asks the teacher")
+        return spec
+
+    def find_plan(self, task: Task) -> Plan | None:
+        """The newest plan for that version of the task."""
+        with self.database.read() as connection:
+            return tasks.latest_plan(connection, task.version)
+
+    def store_task(self, description: str, spec: Spec | None, author: str) -> Task:
+        """Store a new version of the task."""
+        with self.database.write() as connection:
+            task = tasks.add(connection, description, spec, author)
+        self.say(
+            "task.version",
+            version=task.version,
+            title=spec.title if spec else "",
+            kind=spec.kind if spec else "",
+            author=author,
+        )
+        return task
+
+    def own_examples(self) -> list[Example]:
+        """Accepted examples that the user brought."""
+        with self.database.read() as connection:
+            return [
+                example
+                for example in examples.stream(connection, state="accepted")
+                if example.origin != "generated"
+            ]
+
+
+def new(folder: Path, description: str, flags: Mapping[str, Any]) -> None:
+    """Make a project folder, its settings file holding the flags that were given."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    load(folder, given)  # a bad setting is told before anything is made
+    database = create(folder, {name: given[name] for name in given if name not in NOT_KEPT})
+    if description.strip():
+        with database.write() as connection:
+            tasks.add(connection, description.strip(), None, "you")
+    database.close()
+
+
+def keep_settings(folder: Path, flags: Mapping[str, Any]) -> None:
+    """Write flags that later verbs need (teacher, prices, budget) into the project's file."""
+    write_settings(
+        folder,
+        {
+            name: value
+            for name, value in flags.items()
+            if name not in NOT_KEPT and value is not None
+        },
+    )
+
+
+NOT_KEPT = {"offline", "resend_unknown"}
+"""Flags that hold for one command only."""

@@ -1,0 +1,68 @@
+"""Group commit: many small writes share one durable transaction; each waits until it is on disk.
+
+Source of the method: DeWitt et al., Implementation Techniques for Main Memory Database Systems,
+SIGMOD 1984, section 5.2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from understudy.errors import UnderstudyError
+from understudy.store.database import Database
+
+T = TypeVar("T")
+Write = Callable[[sa.Connection], Any]
+
+
+class GroupCommit:
+    """Collects writes while a commit runs; the next commit takes them all."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: list[tuple[Write, asyncio.Future[Any]]] = []
+        self._committing: asyncio.Task[None] | None = None
+
+    async def do(self, write: Callable[[sa.Connection], T]) -> T:
+        """Run ``write`` in a transaction; return its value once that is on disk.
+
+        ``write`` may raise an UnderstudyError: only its caller sees it, and what it wrote stays.
+        Raises DiskError if the transaction itself fails.
+        """
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((write, done))
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit_all())
+        return await done
+
+    async def _commit_all(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                try:
+                    results = await asyncio.to_thread(self._commit, [write for write, _ in batch])
+                except UnderstudyError as error:
+                    results = [error] * len(batch)
+                for (_, done), result in zip(batch, results, strict=True):
+                    if done.cancelled():
+                        continue
+                    if isinstance(result, UnderstudyError):
+                        done.set_exception(result)
+                    else:
+                        done.set_result(result)
+        finally:
+            self._committing = None
+
+    def _commit(self, writes: list[Write]) -> list[Any]:
+        results: list[Any] = []
+        with self._database.write() as connection:
+            for write in writes:
+                try:
+                    results.append(write(connection))
+                except UnderstudyError as error:
+                    results.append(error)
+        return results

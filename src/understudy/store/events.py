@@ -1,0 +1,39 @@
+"""The append-only table of what happened."""
+
+from __future__ import annotations
+
+import json
+
+import sqlalchemy as sa
+
+from understudy.run import Event
+from understudy.store import schema
+from understudy.store.database import now
+
+
+def add(connection: sa.Connection, *events: Event) -> None:
+    """Append."""
+    rows = [
+        {"at": now(), "kind": event.kind, "data": json.dumps(event.data, ensure_ascii=False)}
+        for event in events
+    ]
+    if rows:
+        connection.execute(schema.event.insert(), rows)
+
+
+def after(connection: sa.Connection, seq: int, limit: int = 1000) -> list[Event]:
+    """Events that came after ``seq``, oldest first."""
+    query = (
+        sa.select(schema.event)
+        .where(schema.event.c.seq > seq)
+        .order_by(schema.event.c.seq)
+        .limit(limit)
+    )
+    return [
+        Event(row.kind, json.loads(row.data), row.seq, row.at) for row in connection.execute(query)
+    ]
+
+
+def last(connection: sa.Connection) -> int:
+    """Sequence number of the newest event; 0 if there is none."""
+    return connection.scalar(sa.select(sa.func.max(schema.event.c.seq))) or 0

@@ -1,0 +1,123 @@
+"""Examples in the store. Content is only ever added; cleaning changes state, reason and group."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import cast
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from understudy.example import Example, Message, Origin, State
+from understudy.store import schema
+from understudy.store.database import now
+
+
+def add(connection: sa.Connection, examples: Iterable[Example]) -> int:
+    """Store examples whose ``source`` is not there yet; how many that were."""
+    rows = [_row(example) for example in examples]
+    if not rows:
+        return 0
+    before = connection.scalar(sa.select(sa.func.count()).select_from(schema.example)) or 0
+    connection.execute(insert(schema.example).on_conflict_do_nothing(), rows)
+    after = connection.scalar(sa.select(sa.func.count()).select_from(schema.example)) or 0
+    return after - before
+
+
+def decide(connection: sa.Connection, examples: Iterable[Example]) -> None:
+    """Store the state, reason, twin and group of examples that are already there."""
+    rows = [
+        {
+            "row_id": example.id,
+            "state": example.state,
+            "reason": example.reason,
+            "twin": example.twin,
+            "grouping": example.group,
+        }
+        for example in examples
+    ]
+    if rows:
+        statement = schema.example.update().where(schema.example.c.id == sa.bindparam("row_id"))
+        connection.execute(statement, rows)
+
+
+def stream(
+    connection: sa.Connection, *, state: State | None = None, origin: Origin | None = None
+) -> Iterator[Example]:
+    """Examples in the order they came, read row by row."""
+    query = sa.select(schema.example).order_by(schema.example.c.id)
+    if state is not None:
+        query = query.where(schema.example.c.state == state)
+    if origin is not None:
+        query = query.where(schema.example.c.origin == origin)
+    for row in connection.execution_options(yield_per=1000).execute(query):
+        yield example_of(row)
+
+
+def number(connection: sa.Connection, origin: Origin, task_version: int) -> int:
+    """How many examples of that origin there are for a version of the task, in any state."""
+    table = schema.example
+    query = (
+        sa.select(sa.func.count())
+        .select_from(table)
+        .where(table.c.origin == origin, table.c.task_version == task_version)
+    )
+    return connection.scalar(query) or 0
+
+
+def counts(connection: sa.Connection) -> tuple[dict[str, int], dict[str, int]]:
+    """Number of examples by state, and of the rejected ones by the head of their reason."""
+    table = schema.example
+    states = connection.execute(
+        sa.select(table.c.state, sa.func.count().label("number")).group_by(table.c.state)
+    )
+    reasons: dict[str, int] = {}
+    for reason, number in connection.execute(
+        sa.select(table.c.reason, sa.func.count())
+        .where(table.c.state == "rejected")
+        .group_by(table.c.reason)
+    ):
+        head = reason_head(reason)
+        reasons[head] = reasons.get(head, 0) + number
+    return {row.state: row.number for row in states}, dict(sorted(reasons.items()))
+
+
+def reason_head(reason: str) -> str:
+    """``duplicate of 7`` -> ``duplicate``; ``breaks the spec: not JSON`` -> ``breaks the spec``."""
+    return reason.partition(":")[0].partition(" of ")[0].rstrip("0123456789 ")
+
+
+def example_of(row: sa.Row[tuple[object, ...]]) -> Example:
+    """A stored row as a value."""
+    return Example(
+        messages=tuple(Message(role, content) for role, content in json.loads(row.messages)),
+        answer=row.answer,
+        origin=cast("Origin", row.origin),
+        state=cast("State", row.state),
+        reason=row.reason,
+        twin=row.twin,
+        group=row.grouping,
+        maker=row.maker,
+        source=row.source,
+        cell=json.loads(row.cell),
+        task_version=row.task_version,
+        id=row.id,
+    )
+
+
+def _row(example: Example) -> dict[str, object]:
+    return {
+        "messages": json.dumps(example.messages, ensure_ascii=False),
+        "answer": example.answer,
+        "origin": example.origin,
+        "state": example.state,
+        "reason": example.reason,
+        "twin": example.twin,
+        "grouping": example.group,
+        "maker": example.maker,
+        "source": example.source,
+        "cell": json.dumps(example.cell, ensure_ascii=False),
+        "task_version": example.task_version,
+        "at": now(),
+    }

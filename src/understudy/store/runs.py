@@ -1,0 +1,184 @@
+"""Datasets, runs and reports: what was frozen, trained and measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from understudy.example import Example, Split
+from understudy.report import Comparison, Outcome, Report, SystemScore
+from understudy.run import Recipe, Run, RunState
+from understudy.store import schema
+from understudy.store.database import now
+from understudy.store.examples import example_of
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """A dataset version as it is stored."""
+
+    id: int
+    task_version: int
+    fingerprint: str
+    counts: dict[str, int]
+
+
+def add_dataset(
+    connection: sa.Connection,
+    task_version: int,
+    fingerprint: str,
+    splits: Mapping[Split, list[Example]],
+) -> Frozen:
+    """Store a dataset; one with the same content is returned as it is, not stored twice."""
+    counts = {split: len(examples) for split, examples in splits.items()}
+    made = connection.execute(
+        insert(schema.dataset)
+        .values(
+            task_version=task_version, fingerprint=fingerprint, counts=json.dumps(counts), at=now()
+        )
+        .on_conflict_do_nothing()
+    )
+    table = schema.dataset
+    frozen = _dataset(
+        connection.execute(sa.select(table).where(table.c.fingerprint == fingerprint)).one()
+    )
+    if made.rowcount:
+        connection.execute(
+            schema.member.insert(),
+            [
+                {"dataset_id": frozen.id, "example_id": example.id, "split": split}
+                for split, examples in splits.items()
+                for example in examples
+            ],
+        )
+    return frozen
+
+
+def dataset(connection: sa.Connection, number: int | None = None) -> Frozen | None:
+    """The dataset of that number, or the newest."""
+    query = sa.select(schema.dataset).order_by(schema.dataset.c.id.desc()).limit(1)
+    if number is not None:
+        query = query.where(schema.dataset.c.id == number)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _dataset(row)
+
+
+def datasets(connection: sa.Connection) -> list[Frozen]:
+    """Every dataset, oldest first."""
+    return [
+        _dataset(row)
+        for row in connection.execute(sa.select(schema.dataset).order_by(schema.dataset.c.id))
+    ]
+
+
+def members(connection: sa.Connection, dataset_id: int, split: Split) -> Iterator[Example]:
+    """The examples of one split, in order of their ids."""
+    query = (
+        sa.select(schema.example)
+        .join(schema.member, schema.member.c.example_id == schema.example.c.id)
+        .where(schema.member.c.dataset_id == dataset_id, schema.member.c.split == split)
+        .order_by(schema.example.c.id)
+    )
+    for row in connection.execution_options(yield_per=1000).execute(query):
+        yield example_of(row)
+
+
+def _dataset(row: sa.Row[tuple[object, ...]]) -> Frozen:
+    return Frozen(row.id, row.task_version, row.fingerprint, json.loads(row.counts))
+
+
+def add_run(
+    connection: sa.Connection, dataset_id: int, student: str, recipe: Recipe, runs: Path
+) -> Run:
+    """Record a run before it starts."""
+    result = connection.execute(
+        schema.run.insert().values(
+            dataset_id=dataset_id,
+            student=student,
+            recipe=recipe.model_dump_json(),
+            state="created",
+            metrics="{}",
+            at=now(),
+        )
+    )
+    number = int(result.inserted_primary_key[0])  # type: ignore[index]
+    return Run(number, dataset_id, student, runs / str(number), recipe)
+
+
+def set_run(connection: sa.Connection, run: Run) -> None:
+    """Store a run's state and metrics."""
+    connection.execute(
+        schema.run.update()
+        .where(schema.run.c.id == run.id)
+        .values(state=run.state, metrics=json.dumps(run.metrics))
+    )
+
+
+def runs(connection: sa.Connection, folder: Path) -> list[Run]:
+    """Every run, oldest first. ``folder`` is where the runs' own folders lie."""
+    rows = connection.execute(sa.select(schema.run).order_by(schema.run.c.id))
+    return [
+        Run(
+            id=row.id,
+            dataset_id=row.dataset_id,
+            student=row.student,
+            folder=folder / str(row.id),
+            recipe=Recipe.model_validate_json(row.recipe),
+            state=cast("RunState", row.state),
+            metrics=json.loads(row.metrics),
+        )
+        for row in rows
+    ]
+
+
+def add_report(connection: sa.Connection, report: Report) -> int:
+    """Store a report with every item's outcome; its number."""
+    body = asdict(report) | {"outcomes": None}
+    result = connection.execute(
+        schema.report.insert().values(
+            dataset_id=report.dataset_id, report=json.dumps(body, ensure_ascii=False), at=now()
+        )
+    )
+    number = int(result.inserted_primary_key[0])  # type: ignore[index]
+    rows = _outcome_rows(number, report.outcomes)
+    if rows:
+        connection.execute(schema.outcome.insert(), rows)
+    return number
+
+
+def _outcome_rows(number: int, outcomes: Iterable[Outcome]) -> list[dict[str, object]]:
+    return [
+        {
+            "report_id": number,
+            "example_id": outcome.example_id,
+            "system": outcome.system,
+            "outcome": json.dumps(asdict(outcome), ensure_ascii=False),
+        }
+        for outcome in outcomes
+    ]
+
+
+def report(connection: sa.Connection, number: int | None = None) -> Report | None:
+    """The report of that number, or the newest, with its outcomes."""
+    query = sa.select(schema.report).order_by(schema.report.c.id.desc()).limit(1)
+    if number is not None:
+        query = query.where(schema.report.c.id == number)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    body = json.loads(row.report)
+    body["systems"] = {name: SystemScore(**score) for name, score in body["systems"].items()}
+    body["comparisons"] = tuple(Comparison(**pair) for pair in body["comparisons"])
+    lines = connection.scalars(
+        sa.select(schema.outcome.c.outcome)
+        .where(schema.outcome.c.report_id == row.id)
+        .order_by(schema.outcome.c.id)
+    )
+    body["outcomes"] = tuple(Outcome(**json.loads(line)) for line in lines)
+    return Report(**body | {"id": row.id})

@@ -1,0 +1,155 @@
+"""The tables, as SQLAlchemy Core sees them. How they came to be is in migrations/."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+VERSION = 1
+"""Number of the newest migration; SQLite's ``PRAGMA user_version`` of an up-to-date project."""
+
+metadata = MetaData()
+
+# SQLite numbers rows by itself only for plain INTEGER keys.
+_ID = BigInteger().with_variant(Integer, "sqlite")
+
+task = Table(
+    "task",
+    metadata,
+    Column("version", Integer, primary_key=True),
+    Column("description", Text, nullable=False),
+    Column("spec", Text),  # JSON; null until somebody wrote it
+    Column("author", Text, nullable=False),  # a model name, or "you"
+    Column("at", Text, nullable=False),
+)
+
+plan = Table(
+    "plan",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("task_version", Integer, ForeignKey("task.version"), nullable=False),
+    Column("plan", Text, nullable=False),  # JSON
+    Column("author", Text, nullable=False),
+    Column("at", Text, nullable=False),
+)
+
+example = Table(
+    "example",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("messages", Text, nullable=False),  # JSON [[role, content], ...]
+    Column("answer", Text, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("twin", _ID),
+    Column("grouping", Text, nullable=False),  # Example.group; "group" is a word of SQL
+    Column("maker", Text, nullable=False),
+    Column("source", Text, nullable=False, unique=True),
+    Column("cell", Text, nullable=False),  # JSON
+    Column("task_version", Integer, ForeignKey("task.version"), nullable=False),
+    Column("at", Text, nullable=False),
+    Index("example_by_state", "state", "id"),
+)
+
+call = Table(
+    "call",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("identity", Text, nullable=False),  # address and model; part of the key
+    Column("request", Text, nullable=False),  # JSON of the messages
+    Column("reserve_micro", BigInteger, nullable=False),
+    Column("cost_micro", BigInteger),  # null until it is known
+    Column("estimated", Integer, nullable=False),  # 1: the endpoint gave no usage, cost = reserve
+    Column("input_tokens", Integer),
+    Column("output_tokens", Integer),
+    Column("latency_ms", Integer),
+    Column("finish", Text),
+    Column("raw", LargeBinary),
+    Column("note", Text, nullable=False),
+    Column("sent_at", Text, nullable=False),
+    Column("ended_at", Text),
+    Index("call_by_state", "state"),
+)
+
+purse = Table(
+    "purse",
+    metadata,
+    Column("id", Integer, primary_key=True),  # always 1
+    Column("budget_micro", BigInteger),  # null: no limit
+    Column("spent_micro", BigInteger, nullable=False),  # settled and unknown
+    Column("held_micro", BigInteger, nullable=False),  # reserved by calls in flight
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("seq", _ID, primary_key=True),
+    Column("at", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("data", Text, nullable=False),  # JSON
+)
+
+dataset = Table(
+    "dataset",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("task_version", Integer, ForeignKey("task.version"), nullable=False),
+    Column("fingerprint", Text, nullable=False, unique=True),
+    Column("counts", Text, nullable=False),  # JSON {split: n}
+    Column("at", Text, nullable=False),
+)
+
+member = Table(
+    "member",
+    metadata,
+    Column("dataset_id", _ID, ForeignKey("dataset.id"), primary_key=True),
+    Column("example_id", _ID, ForeignKey("example.id"), primary_key=True),
+    Column("split", Text, nullable=False),
+)
+
+run = Table(
+    "run",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("dataset_id", _ID, ForeignKey("dataset.id"), nullable=False),
+    Column("student", Text, nullable=False),
+    Column("recipe", Text, nullable=False),  # JSON
+    Column("state", Text, nullable=False),
+    Column("metrics", Text, nullable=False),  # JSON
+    Column("at", Text, nullable=False),
+)
+
+report = Table(
+    "report",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("dataset_id", _ID, ForeignKey("dataset.id"), nullable=False),
+    Column("report", Text, nullable=False),  # JSON, without the outcomes
+    Column("at", Text, nullable=False),
+)
+
+outcome = Table(
+    "outcome",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("report_id", _ID, ForeignKey("report.id"), nullable=False),
+    Column("example_id", _ID, ForeignKey("example.id"), nullable=False),
+    Column("system", Text, nullable=False),
+    Column("outcome", Text, nullable=False),  # JSON
+    UniqueConstraint("report_id", "example_id", "system"),
+)
