@@ -5,9 +5,9 @@ moves it: test below ``test_share``, validation above ``1 - validation_share``, 
 Changing one share moves only what lies between its old border and its new.
 
 One exception keeps small data usable: where chance gives a side none of the first ten groups, the
-one of them whose hash lies nearest sits there for good. Ten is the fewest that are split at all, and
-the first ten stay the first as data grows, so no side is ever empty and still nothing moves (only
-rejecting one of those ten by hand can). It concerns one or two groups in about half of all projects.
+one of them whose hash lies nearest sits there for good. Ten is the fewest that are split at all,
+and the first ten stay the first as data grows, so no side is ever empty and still nothing moves
+(only rejecting one of the ten by hand can). It concerns one or two groups in half of all projects.
 """
 
 from __future__ import annotations

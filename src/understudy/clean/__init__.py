@@ -56,22 +56,26 @@ def _decide(example: Example, spec: Spec | None, kept: Kept) -> Iterator[Example
     """Yield ``example`` decided, after those whose place it takes."""
     near = kept.near(example)
     clashes = kept.clashes(example, near)
-    group = example.group or (clashes[0].kept.group if clashes else kept.group(example, near))
+    example = replace(example, group=example.group or kept.group(example, near, clashes))
     fault = fault_of(example, spec)
     if fault:
-        yield replace(example, state="rejected", reason=fault, group=group)
+        yield replace(example, state="rejected", reason=fault)
         return
-    for other, how in clashes:
+    for (_, other), how in clashes:
         if rank(other) <= rank(example):
-            reason = f"{how} {_name(other)}"
-            yield replace(example, state="rejected", reason=reason, twin=other.id, group=group)
+            yield _rejected(example, how, other)
             return
-    for other, how in clashes:
-        kept.drop(other)
-        yield replace(other, state="rejected", reason=f"{how} {_name(example)}", twin=example.id)
-    accepted = replace(example, state="accepted", reason="", group=group)
+    for near_one, how in clashes:
+        kept.drop(near_one)
+        yield _rejected(near_one.example, how, example)
+    accepted = replace(example, state="accepted")
     kept.add(accepted)
     yield accepted
+
+
+def _rejected(example: Example, how: str, twin: Example) -> Example:
+    name = "another" if twin.id is None else twin.id
+    return replace(example, state="rejected", reason=f"{how} {name}", twin=twin.id)
 
 
 def fault_of(example: Example, spec: Spec | None) -> str:
@@ -83,7 +87,3 @@ def fault_of(example: Example, spec: Spec | None) -> str:
     if example.origin == "generated" and (violation or free_text) and refuses(example.answer, spec):
         return "refusal"
     return f"breaks the spec: {violation}" if violation else ""
-
-
-def _name(example: Example) -> str:
-    return str(example.id) if example.id is not None else "another"

@@ -1,4 +1,4 @@
-"""Does an example repeat or contradict one that is kept? And which group is it of?
+"""What a new example has to do with those that are kept, and its group.
 
 An example *repeats* another if the input is the same (folded) or near, and so is the answer: the
 same answer, or for free text a near one. It *contradicts* another if the input is the same and the
@@ -35,10 +35,17 @@ COMMON_COUNT = 20
 COMMON_SHARE = 0.02
 
 
+class Near(NamedTuple):
+    """A kept example whose input is the same or near, and its number among the kept."""
+
+    number: int
+    example: Example
+
+
 class Clash(NamedTuple):
     """A kept example that cannot stay beside a new one, and how the two clash."""
 
-    kept: Example
+    kept: Near
     how: Literal["duplicate of", "contradicts"]
 
 
@@ -69,37 +76,40 @@ class Kept:
         if self._by_answer:
             self._answers[canonical(example.answer)] += 1
 
-    def drop(self, example: Example) -> None:
-        """Keep ``example`` no longer; what is found by its input is no longer found."""
-        number = next(n for n, kept in self._examples.items() if kept is example)
-        del self._examples[number]
-        if self._same_input[asked(example)] == number:
-            del self._same_input[asked(example)]
+    def drop(self, near: Near) -> None:
+        """Keep ``near`` no longer."""
+        del self._examples[near.number]
+        if self._same_input[asked(near.example)] == near.number:
+            del self._same_input[asked(near.example)]
 
-    def near(self, example: Example) -> list[Example]:
+    def near(self, example: Example) -> list[Near]:
         """Those whose input is the same or near, the nearest first."""
         numbers = [number for number, _ in self._near_input.similar(dialogue(example))]
         same = self._same_input.get(asked(example))  # a crowded index may leave it out
         if same is not None:
             numbers = [same, *(number for number in numbers if number != same)]
-        return [self._examples[number] for number in numbers if number in self._examples]
+        kept = self._examples
+        return [Near(number, kept[number]) for number in numbers if number in kept]
 
-    def clashes(self, example: Example, near: list[Example]) -> list[Clash]:
+    def clashes(self, example: Example, near: list[Near]) -> list[Clash]:
         """Those of ``near`` that ``example`` repeats or contradicts, the nearest first."""
         found = []
         for kept in near:
-            if repeats(example, kept, similarity=self._similarity, free_text=self._free_text):
+            other = kept.example
+            if repeats(example, other, similarity=self._similarity, free_text=self._free_text):
                 found.append(Clash(kept, "duplicate of"))
-            elif asked(example) == asked(kept):
+            elif asked(example) == asked(other):
                 found.append(Clash(kept, "contradicts"))
         return found
 
-    def group(self, example: Example, near: list[Example]) -> str:
-        """Return the group of an example that clashes with none (rules 2 to 4 above)."""
+    def group(self, example: Example, near: list[Near], clashes: list[Clash]) -> str:
+        """Return the group of a new example."""
+        if clashes:
+            return group_of(clashes[0].kept.example)
         if self._by_answer and not self._is_common(canonical(example.answer)):
             return answer_group(example)
-        return group_of(near[0]) if near else input_group(example)
+        return group_of(near[0].example) if near else input_group(example)
 
     def _is_common(self, answer: str) -> bool:
         used = self._answers[answer] + 1
-        return used > COMMON_COUNT and used > COMMON_SHARE * (self._answers.total() + 1)
+        return used > COMMON_COUNT and used > COMMON_SHARE * (len(self._examples) + 1)

@@ -53,14 +53,14 @@ NAME_THEM = "Name them: --prompt COL --response COL"
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What the user said: a format or "", and columns or "". ``nested`` is False in CSV and TSV,
-    whose cells hold text and no turns."""
+    """What the user said: a format, and names of columns; "" where nothing was said."""
 
     format: str = ""
     prompt: str = ""
     response: str = ""
     system: str = ""
     nested: bool = True
+    """False for CSV and TSV, whose cells hold text and no turns."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ class CannotHold(ValueError):
 
 
 def _chat(messages: Messages, answer: str) -> Row:
-    """https://platform.openai.com/docs/guides/supervised-fine-tuning"""
+    """OpenAI's chat format: https://platform.openai.com/docs/guides/supervised-fine-tuning."""
     turns: list[Row] = [{"role": role, "content": content} for role, content in messages]
     for turn in turns:
         if turn["role"] == "assistant":
@@ -38,7 +38,7 @@ def _plain_chat(messages: Messages, answer: str) -> Row:
 
 
 def _prompt(messages: Messages, answer: str) -> Row:
-    """https://huggingface.co/docs/trl/dataset_formats, conversational prompt-completion"""
+    """TRL's conversational rows: https://huggingface.co/docs/trl/dataset_formats."""
     return {
         "prompt": [{"role": role, "content": content} for role, content in messages],
         "completion": [{"role": "assistant", "content": answer}],
@@ -46,7 +46,7 @@ def _prompt(messages: Messages, answer: str) -> Row:
 
 
 def _alpaca(messages: Messages, answer: str) -> Row:
-    """https://github.com/hiyouga/LLaMA-Factory/tree/main/data"""
+    """Columns as in https://github.com/hiyouga/LLaMA-Factory/tree/main/data."""
     system, turns = _apart(messages)
     roles = [turn.role for turn in turns]
     if roles != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
@@ -58,7 +58,7 @@ def _alpaca(messages: Messages, answer: str) -> Row:
 
 
 def _sharegpt(messages: Messages, answer: str) -> Row:
-    """https://github.com/hiyouga/LLaMA-Factory/tree/main/data"""
+    """Turns as in https://github.com/hiyouga/LLaMA-Factory/tree/main/data."""
     turns = [*messages, Message("assistant", answer)]
     return {"conversations": [{"from": _SHAREGPT[role], "value": text} for role, text in turns]}
 

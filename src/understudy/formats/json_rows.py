@@ -27,6 +27,7 @@ from understudy.formats.source import (
 
 _STRUCTURE = re.compile(r'["{}\[\],]')
 _IN_STRING = re.compile(r'["\\]')
+_DEPTH = {"{": 1, "[": 1, "}": -1, "]": -1}
 _NOT_SPACE = re.compile(r"[^ \t\n\r]")
 _BROKEN_BYTE = re.compile("[\udc80-\udcff]")
 
@@ -91,6 +92,9 @@ class _Window:
         self.text = ""
         self.at = 0
         self._pieces = pieces
+        self._parts: list[str] = []  # of the row whose end is being looked for
+        self._size = 0  # characters of it that were passed, kept or not
+        self._start = 0  # where in the piece it begins
 
     def next_character(self) -> str:
         """The next character that is not a space; empty at the end of the file."""
@@ -118,35 +122,39 @@ class _Window:
 
     def _to_its_end(self) -> str:
         """The value that begins here, its end found by quotes and brackets alone."""
-        parts: list[str] = []
-        size, start, depth, quoted = 0, self.at, 0, False
+        self._parts, self._size, self._start = [], 0, self.at
+        depth, quoted = 0, False
         while True:
-            match = (_IN_STRING if quoted else _STRUCTURE).search(self.text, self.at)
-            if match is None:
-                size += len(self.text) - start
-                if size <= MAX_ROW_BYTES:
-                    parts.append(self.text[start:])
-                if not self._next_piece():
-                    raise BadRow("the file ends inside this row")
-                start = 0
-                continue
+            match = self._search(_IN_STRING if quoted else _STRUCTURE)
             mark, self.at = match.group(), match.end()
-            if mark == "\\":
-                self.at += 1
-            elif mark == '"':
-                quoted = not quoted
-            elif mark in "{[":
-                depth += 1
-            elif mark in "}]":
-                depth -= 1
+            if quoted:
+                quoted = mark != '"'
+                self.at += mark == "\\"
+            else:
+                quoted = mark == '"'
+                depth += _DEPTH.get(mark, 0)
             if depth < 0 or (depth == 0 and mark == ","):  # not part of this value
                 self.at = match.end() if mark == "}" else match.start()
             elif depth or quoted:
                 continue
-            parts.append(self.text[start : self.at])
-            if size + self.at - start > MAX_ROW_BYTES:
+            self._keep(self.at)
+            if self._size > MAX_ROW_BYTES:
                 raise BadRow(TOO_LONG)
-            return "".join(parts)
+            return "".join(self._parts)
+
+    def _search(self, pattern: re.Pattern[str]) -> re.Match[str]:
+        while not (match := pattern.search(self.text, self.at)):
+            self._keep(len(self.text))
+            if not self._next_piece():
+                raise BadRow("the file ends inside this row")
+        return match
+
+    def _keep(self, end: int) -> None:
+        """Add the text up to ``end`` to the row, unless that is too long already."""
+        self._size += end - self._start
+        if self._size <= MAX_ROW_BYTES:
+            self._parts.append(self.text[self._start : end])
+        self._start = 0
 
     def _next_piece(self) -> bool:
         # An escape at the very end of a piece skips the first character of the next one.

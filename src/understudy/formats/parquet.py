@@ -29,7 +29,7 @@ def column_names(path: Path) -> list[str]:
 
 def parquet_rows(path: Path, columns: list[str]) -> Iterator[Item]:
     """The rows, with these columns only. Raises UsageError, SetupError, Damaged."""
-    pyarrow, _ = _libraries()
+    pa, _ = _libraries()
     number = 0
     with _opened(path) as file:
         row_bytes = sum(
@@ -42,27 +42,27 @@ def parquet_rows(path: Path, columns: list[str]) -> Iterator[Item]:
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
-        except (pyarrow.ArrowException, OSError, UnicodeDecodeError):
+        except (pa.ArrowException, OSError, UnicodeDecodeError):
             raise Damaged("the Parquet data cannot be read from here on") from None
 
 
 def write_parquet(file: IO[bytes], rows: Iterable[Row]) -> None:
     """Write chat rows: one column ``messages``, a list of structs of role and content."""
-    pyarrow, parquet = _libraries()
-    text = pyarrow.string()
-    turn = pyarrow.struct([("role", text), ("content", text)])
-    schema = pyarrow.schema([("messages", pyarrow.list_(turn))])
+    pa, pq = _libraries()
+    text = pa.string()
+    turn = pa.struct([("role", text), ("content", text)])
+    schema = pa.schema([("messages", pa.list_(turn))])
     remaining = iter(rows)
-    with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         while batch := list(islice(remaining, _BATCH_ROWS)):
-            writer.write_table(pyarrow.Table.from_pylist(batch, schema=schema))
+            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
 
 
 def _opened(path: Path) -> Any:
-    pyarrow, parquet = _libraries()
+    pa, pq = _libraries()
     try:
-        file = parquet.ParquetFile(path, buffer_size=2**20)
-    except (pyarrow.ArrowException, OSError) as error:
+        file = pq.ParquetFile(path, buffer_size=2**20)
+    except (pa.ArrowException, OSError) as error:
         reason = str(error).partition("\n")[0][:120]
         raise UsageError(
             f"{path} is not a whole Parquet file: {reason}", "Make or download it again"
@@ -79,8 +79,8 @@ def _opened(path: Path) -> Any:
 def _libraries() -> tuple[Any, Any]:
     """The packages pyarrow and pyarrow.parquet. Raises SetupError if they are not installed."""
     try:
-        import pyarrow
-        import pyarrow.parquet
+        import pyarrow as pa
+        import pyarrow.parquet as pq
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "pyarrow":
             raise
@@ -88,4 +88,4 @@ def _libraries() -> tuple[Any, Any]:
             "Parquet needs a package that is not installed",
             'Install it: pip install "understudy[parquet]"',
         ) from None
-    return pyarrow, pyarrow.parquet
+    return pa, pq

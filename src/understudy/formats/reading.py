@@ -27,7 +27,7 @@ _ZIP = b"PK\x03\x04"
 def read(
     path: str | os.PathLike[str],
     *,
-    format: str | None = None,  # noqa: A002
+    format: str | None = None,
     prompt: str | None = None,
     response: str | None = None,
     system: str | None = None,

@@ -33,25 +33,25 @@ _TOOLS = ("tool", "function", "function_call", "observation", "ipython")
 
 class _Turn(NamedTuple):
     message: Message
-    learned: bool = True
+    learned: bool
 
 
 def interpret(row: Row, layout: Layout) -> tuple[tuple[Message, ...], str]:
     """Messages and answer of one row. Raises BadRow with the reason if there are none."""
-    if layout.turns:
-        turns = _turns(row.get(layout.turns), layout.turns)
-    else:
-        turns = _columns(row, layout)
+    name = layout.turns
+    turns = _turns(row.get(name), name) if name else _columns(row, layout)
     if layout.system and not (turns and turns[0].message.role == "system"):
         system = text(row.get(layout.system))
         if system.strip():
-            turns.insert(0, _Turn(Message("system", system)))
+            turns.insert(0, _Turn(Message("system", system), learned=False))
     return _last_learned(turns)
 
 
 def text(value: Any) -> str:
-    """A cell as text: null and NaN are empty, other numbers, true and false as JSON writes them,
-    objects and lists as compact JSON. Raises BadRow for bytes."""
+    """A cell as text: null and NaN are empty, all else that is no text is compact JSON.
+
+    Raises BadRow for bytes.
+    """
     if isinstance(value, str):
         return value
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -67,23 +67,28 @@ def text(value: Any) -> str:
 
 
 def _columns(row: Row, layout: Layout) -> list[_Turn]:
-    prompt, response = row.get(layout.prompt), row.get(layout.response)
+    prompt = row.get(layout.prompt)
     more = text(row.get(layout.more)) if layout.more else ""
     if more.strip():
         prompt = "\n".join(part for part in (text(prompt), more) if part.strip())
-    return [
-        *(_history(row.get(layout.history)) if layout.history else []),
-        *(_turns(prompt, "the prompt") if _is_turns(prompt) else [_said("user", prompt)]),
-        *(
-            _turns(response, "the answer")
-            if _is_turns(response)
-            else [_said("assistant", response)]
-        ),
-    ]
+    before = _history(row.get(layout.history)) if layout.history else []
+    if prompt == []:
+        raise BadRow("empty prompt")
+    before += _turns_or_text(prompt, "user")
+    # Whatever was said before the response is no answer to learn.
+    before = [turn if not turn.learned else _Turn(turn.message, learned=False) for turn in before]
+    return before + _turns_or_text(row.get(layout.response), "assistant")
+
+
+def _turns_or_text(value: Any, role: Role) -> list[_Turn]:
+    """The turns of a list of messages; any other value, also any other list, is one turn."""
+    if isinstance(value, list) and value and all(map(_is_turn, value)):
+        return [_turn(turn) for turn in value]
+    return [_said(role, value)]
 
 
 def _said(role: Role, value: Any) -> _Turn:
-    return _Turn(Message(role, text(value)))
+    return _Turn(Message(role, text(value)), role == "assistant")
 
 
 def _history(pairs: Any) -> list[_Turn]:
@@ -97,11 +102,6 @@ def _history(pairs: Any) -> list[_Turn]:
         for question, answer in pairs
         for turn in (_said("user", question), _said("assistant", answer))
     ]
-
-
-def _is_turns(value: Any) -> bool:
-    """True for a list of messages; any other list is a value, and becomes JSON text."""
-    return isinstance(value, list) and bool(value) and all(map(_is_turn, value))
 
 
 def _is_turn(value: Any) -> bool:
@@ -130,7 +130,7 @@ def _turn(turn: Any) -> _Turn:
     if weight not in (None, 0, 1):
         raise BadRow("weight is neither 0 nor 1")
     content = turn["content"] if "content" in turn else turn.get("value")
-    return _Turn(Message(role, _content(content)), weight != 0)
+    return _Turn(Message(role, _content(content)), role == "assistant" and weight != 0)
 
 
 def _content(content: Any) -> str:
@@ -144,7 +144,7 @@ def _content(content: Any) -> str:
 
 
 def _part(part: Any) -> str:
-    """One part of a multimodal turn. https://platform.openai.com/docs/api-reference/chat"""
+    """The text of one part of a turn, as in https://platform.openai.com/docs/api-reference/chat."""
     if isinstance(part, dict) and isinstance(part.get("text"), str):
         return str(part["text"])
     kind = part.get("type") if isinstance(part, dict) else None
@@ -154,20 +154,20 @@ def _part(part: Any) -> str:
 
 
 def _last_learned(turns: list[_Turn]) -> tuple[tuple[Message, ...], str]:
-    answers = [n for n, turn in enumerate(turns) if turn.message.role == "assistant"]
-    if not answers:
-        raise BadRow("no assistant turn")
-    last = next((n for n in reversed(answers) if turns[n].learned), None)
-    if last is None:
-        raise BadRow("every assistant turn has weight 0")
+    last = len(turns) - 1
+    while last >= 0 and not turns[last].learned:
+        last -= 1
+    if last < 0:
+        answered = any(turn.message.role == "assistant" for turn in turns)
+        raise BadRow("every assistant turn has weight 0" if answered else "no assistant turn")
     answer = turns[last].message.content
-    messages = tuple(turn.message for turn in turns[:last])
+    messages = tuple([turn.message for turn in turns[:last]])
     if not messages or messages[-1].role != "user":
         raise BadRow("no user turn before the answer")
     if not messages[-1].content.strip():
         raise BadRow("empty prompt")
     if not answer.strip():
         raise BadRow("empty answer")
-    if any(message.role == "system" for message in messages[1:]):
+    if "system" in [message.role for message in messages[1:]]:
         raise BadRow("a system message after the first turn")
     return messages, answer

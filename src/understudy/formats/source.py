@@ -77,23 +77,12 @@ def head(path: Path) -> bytes:
     Raises UsageError if there is no such file, if it is not a regular one or holds nothing,
     DiskError if it cannot be read.
     """
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        raise UsageError(f"no file {path}", "Check the name and the folder") from None
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    if stat.S_ISDIR(mode):
-        raise UsageError(f"{path} is a folder", "Name one file in it") from None
-    if not stat.S_ISREG(mode):
-        raise UsageError(f"{path} is not a regular file", "Save it to a file first")
+    _check_regular(path)
     found = b""
     try:
         for chunk in chunks(path):
-            found += chunk
-            if len(found) >= HEAD_BYTES and found.strip():
-                break
-            if len(found) > MAX_ROW_BYTES:
+            found = (found if found.strip() else b"") + chunk
+            if len(found) >= HEAD_BYTES:
                 break
     except Damaged as damage:
         if not found:
@@ -101,6 +90,19 @@ def head(path: Path) -> bytes:
     if not found.strip():
         raise UsageError(f"{path} is empty", "Give a file with at least one row")
     return found
+
+
+def _check_regular(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise UsageError(f"no file {path}", "Check the name and the folder") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if stat.S_ISDIR(mode):
+        raise UsageError(f"{path} is a folder", "Name one file in it")
+    if not stat.S_ISREG(mode):
+        raise UsageError(f"{path} is not a regular file", "Save it to a file first")
 
 
 def whole(text: str) -> str:

@@ -63,7 +63,7 @@ def format_of(path: str | os.PathLike[str]) -> str:
 def write(
     path: str | os.PathLike[str],
     examples: Iterable[Example],
-    format: str,  # noqa: A002
+    format: str,
     *,
     raw: bool = False,
     system_message: str = "",
@@ -101,15 +101,13 @@ def write(
             _write_table(file, rows, _DELIMITERS[format], raw=raw)
         else:
             _write_json(file, rows, array=format == "json" or path.suffix.lower() == ".json")
-        size = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size, digest = _measure(file)
         manifest = Manifest(
             file=path.name,
             format=format,
             examples=origins.total(),
             bytes=size,
-            sha256=digest,
+            sha256=digest.hex(),
             origins=dict(sorted(origins.items())),
             makers=dict(sorted(makers.items())),
         )
@@ -119,7 +117,7 @@ def write(
     return manifest
 
 
-def _rows(examples: Iterable[Example], format: str, system_message: str) -> Iterator[Row]:  # noqa: A002
+def _rows(examples: Iterable[Example], format: str, system_message: str) -> Iterator[Row]:
     encode = ENCODERS[format]
     for number, example in enumerate(examples, 1):
         messages, answer = _text(example)
@@ -161,6 +159,16 @@ def _write_table(file: IO[bytes], rows: Iterable[Row], delimiter: str, *, raw: b
         # Every cell is quoted, so that a lone CR and spaces at its ends come back.
         quoted = ['"' + cell.replace('"', '""') + '"' for cell in cells]
         file.write((delimiter.join(quoted) + "\n").encode())
+
+
+def _measure(file: IO[bytes]) -> tuple[int, bytes]:
+    """Its size in bytes and its SHA-256."""
+    size, digest = 0, hashlib.sha256()
+    file.seek(0)
+    while block := file.read(2**20):
+        size += len(block)
+        digest.update(block)
+    return size, digest.digest()
 
 
 def _check_target(path: Path) -> None:

@@ -14,8 +14,13 @@ from understudy.models.protocol import Model
 from understudy.task import Cell, Plan, Spec
 
 MAX_TOKENS = 4096
-_TRIES = 24
-"""Candidates drawn for each cell; the one whose pairs were seen least is taken."""
+CANDIDATES = 24
+"""Cells drawn for each one taken: the one whose pairs of values were seen least."""
+_TRIES = 1000
+"""Draws that may run into impossible pairs before the plan is called impossible."""
+
+Chosen = tuple[str, str]
+"""An attribute's name and the value drawn for it."""
 
 
 async def plan(model: Model, spec: Spec) -> Plan:
@@ -28,21 +33,22 @@ async def plan(model: Model, spec: Spec) -> Plan:
 def cells(plan: Plan, seed: int) -> Iterator[Cell]:
     """Endless stratified cells, the same for the same seed.
 
-    Values come round as their weights say (the one furthest behind its share goes first); among
-    the ways to join them, the one with the least-seen pairs is taken. Impossible pairs never occur.
+    Values come round as their weights say, those furthest behind their share first; among the ways
+    to join them, the one with the least-seen pairs is taken. Impossible pairs never occur.
     Raises UsageError if the plan leaves no possible cell.
     """
     drawn = random.Random(seed)
-    values: Counter[tuple[str, str]] = Counter()
-    pairs: Counter[tuple[tuple[str, str], ...]] = Counter()
+    banned = _banned(plan)
+    values: Counter[Chosen] = Counter()
+    pairs: Counter[tuple[Chosen, ...]] = Counter()
     while True:
-        candidates = [
-            cell for _ in range(_TRIES) if plan.allows(cell := _draw(plan, values, drawn))
-        ]
-        if not candidates:
-            candidates = [
-                cell for _ in range(1000) if plan.allows(cell := _draw(plan, None, drawn))
-            ]
+        candidates: list[Cell] = []
+        for _ in range(_TRIES):
+            cell = _draw(plan, banned, values, drawn)
+            if cell is not None:
+                candidates.append(cell)
+            if len(candidates) == CANDIDATES:
+                break
         if not candidates:
             raise UsageError("the plan's impossible pairs leave no cell", "Remove some of them")
         cell = min(candidates, key=lambda cell: sum(pairs[pair] for pair in _pairs(cell)))
@@ -51,23 +57,40 @@ def cells(plan: Plan, seed: int) -> Iterator[Cell]:
         yield cell
 
 
-def _draw(plan: Plan, values: Counter[tuple[str, str]] | None, drawn: random.Random) -> Cell:
-    """A cell: each attribute's value by weight, or with ``values`` by how far it lags behind."""
+def _banned(plan: Plan) -> dict[Chosen, set[Chosen]]:
+    """What each value cannot meet."""
+    banned: dict[Chosen, set[Chosen]] = {}
+    for pair in plan.impossible:
+        one = (pair.attribute, pair.value)
+        other = (pair.other_attribute, pair.other_value)
+        banned.setdefault(one, set()).add(other)
+        banned.setdefault(other, set()).add(one)
+    return banned
+
+
+def _draw(
+    plan: Plan,
+    banned: dict[Chosen, set[Chosen]],
+    values: Counter[Chosen],
+    drawn: random.Random,
+) -> Cell | None:
+    """A cell, each value weighted by how far it lags behind its share; None at a dead end."""
     cell: Cell = {}
     for attribute in plan.attributes:
-        options = list(attribute.values)
-        weights = [option.weight for option in options]
-        if values is not None:
-            total = sum(values[attribute.name, option.value] for option in options) + 1
-            share = [weight / sum(weights) * total for weight in weights]
-            lag = [
-                max(due - values[attribute.name, option.value], 0.0)
-                for due, option in zip(share, options, strict=True)
-            ]
-            weights = [behind**2 for behind in lag] if any(lag) else weights
-        cell[attribute.name] = drawn.choices(options, weights)[0].value
+        name = attribute.name
+        never = set().union(*(banned.get(chosen, ()) for chosen in cell.items()))
+        options = [option for option in attribute.values if (name, option.value) not in never]
+        if not options:
+            return None
+        seen = [values[name, option.value] for option in options]
+        share = (sum(seen) + 1) / sum(option.weight for option in options)
+        behind = [
+            max(option.weight * share - number, 0.0) ** 2
+            for option, number in zip(options, seen, strict=True)
+        ]
+        cell[name] = drawn.choices(options, behind)[0].value
     return cell
 
 
-def _pairs(cell: Cell) -> list[tuple[tuple[str, str], ...]]:
+def _pairs(cell: Cell) -> list[tuple[Chosen, ...]]:
     return list(combinations(sorted(cell.items()), 2))

@@ -8,8 +8,6 @@ from random import Random
 
 from understudy.task import Attribute, Cell, Impossible, Option, Plan
 
-_TRIES = 100
-
 
 def attribute(name: str, values: Mapping[str, float]) -> Attribute:
     """Write an attribute as a table of its values and their weights."""
@@ -28,16 +26,17 @@ def never(name: str, value: str, other: str, *others: str) -> tuple[Impossible, 
 def draw(plan: Plan, rng: Random, cell: Cell | None = None) -> Cell:
     """Return a whole cell of ``plan``, keeping the values of ``cell`` that the plan knows.
 
-    Values that the plan does not know (somebody changed it) are drawn afresh, by weight. An
-    impossible cell that was asked for word for word is returned as it is.
+    The others are drawn by weight, one attribute after the other, among the values that can meet
+    what is there already; among all, if none can.
     """
-    asked = cell or {}
-    drawn: Cell = {}
-    for _ in range(_TRIES):
-        drawn = {part.name: _value(part, rng, asked.get(part.name)) for part in plan.attributes}
-        if plan.allows(drawn):
-            break
-    return drawn
+    drawn = _known(plan, cell or {})
+    for part in plan.attributes:
+        if part.name not in drawn:
+            fitting = [o for o in part.values if plan.allows(drawn | {part.name: o.value})]
+            options = fitting or part.values
+            [option] = rng.choices(options, [option.weight for option in options])
+            drawn[part.name] = option.value
+    return {part.name: drawn[part.name] for part in plan.attributes}
 
 
 def generator(cell: Cell, seed: int) -> Random:
@@ -45,8 +44,6 @@ def generator(cell: Cell, seed: int) -> Random:
     return Random(f"{seed} {json.dumps(cell, sort_keys=True)}")
 
 
-def _value(part: Attribute, rng: Random, asked: str | None) -> str:
-    values = [option.value for option in part.values]
-    if asked in values:
-        return asked
-    return rng.choices(values, [option.weight for option in part.values])[0]
+def _known(plan: Plan, cell: Cell) -> Cell:
+    values = {part.name: {option.value for option in part.values} for part in plan.attributes}
+    return {name: value for name, value in cell.items() if value in values.get(name, ())}

@@ -60,8 +60,8 @@ def _any_of(words: Iterable[str]) -> str:
 # First everything becomes figures: number words, sets, fractions, "an hour", "2h30".
 _SMALL = rf"(?:{_any_of(TENS[2:])}(?: {_any_of(ONES[1:10])})?|{_any_of(ONES)})"
 _WORDS = re.compile(
-    rf"\b(?:(?:(?P<hundreds>{_SMALL}|an?) )?(?P<hundred>hundred)(?:(?: and)? (?P<rest>{_SMALL}))?"
-    rf"|(?P<small>{_SMALL}))\b"
+    rf"\b(?:(?:(?P<hundreds>{_SMALL}|an?) )?(?P<hundred>hundred)"
+    rf"(?:(?: and)? (?P<rest>{_SMALL})(?! (?:hal|quarter|third)))?|(?P<small>{_SMALL}))\b"
 )
 _HALF_OF = re.compile(
     r"\b(?:(?P<count>[0-9]{1,2}|an?) )?"

@@ -83,8 +83,9 @@ def spec() -> Spec:
 
 def plan() -> Plan:
     """Combined units more often than single ones, which have few different values."""
-    shapes = dict.fromkeys(SHAPES, 2.0) | {"hours and minutes": 5, "weeks": 0.5, "years": 0.5}
-    forms = {"figures": 3, "words": 3, "short": 2, "signs": 2, "clock": 3, "fraction": 5}
+    shapes = dict.fromkeys(SHAPES, 2.0) | {"hours and minutes": 5}
+    shapes |= {"weeks": 0.5, "years": 0.5, "weeks and days": 1}
+    forms = {"figures": 3, "words": 3, "short": 2, "signs": 2, "clock": 3, "fraction": 8}
     no_clock = [shape for shape, units in SHAPES.items() if units not in ("hm", "hms")]
     no_fraction = [shape for shape, units in SHAPES.items() if units not in ("Y", "D", "h", "m")]
     return Plan(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 
 from understudy import clean as cleaning
@@ -15,7 +18,7 @@ from understudy.example import Example
 from understudy.generate import Failure, generate
 from understudy.generate.spec import infer
 from understudy.models.protocol import Model
-from understudy.project.results import Cleaned, Generated, Imported
+from understudy.project.results import Cleaned, Exported, Generated, Imported
 from understudy.project.workplace import Workplace
 from understudy.similar import fold
 from understudy.store import calls, examples, runs
@@ -123,7 +126,7 @@ class _Progress:
 def import_file(
     place: Workplace, path: Path, format: str | None, columns: dict[str, str | None]
 ) -> Imported:
-    """Read own examples; bad lines are counted and told, good ones kept; then clean the new ones."""
+    """Read own examples, keeping the good lines and naming the bad; then clean the new ones."""
     task = place.task
     rows = added = 0
     bad: list[tuple[int, str]] = []
@@ -199,10 +202,45 @@ def freeze(place: Workplace) -> Frozen:
         validation_share=settings.validation_share,
         test_share=settings.test_share,
     )
-    dataset.check_leaks(splits, similarity=settings.duplicate_similarity)
+    dataset.check_leaks(
+        splits, similarity=settings.duplicate_similarity, free_text=spec.kind == "text"
+    )
     mark = dataset.fingerprint(splits, spec.system_message)
     with place.database.write() as connection:
         frozen = runs.add_dataset(connection, task.version, mark, splits)
-    dataset.write(place.folder / "datasets" / str(frozen.id), splits, spec.system_message, mark)
+    write_dataset(place.folder / "datasets" / str(frozen.id), splits, spec.system_message, mark)
     place.say("freeze.done", dataset=frozen.id, counts=frozen.counts)
     return frozen
+
+
+def write_dataset(folder: Path, splits: dataset.Splits, system_message: str, mark: str) -> None:
+    """Write each side as JSONL rows and a manifest; the folder appears whole or not at all."""
+    if (folder / "manifest.json").exists():
+        return
+    half = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(half, ignore_errors=True)
+    half.mkdir(parents=True)
+    manifest: dict[str, object] = {"fingerprint": mark, "system_message": system_message}
+    for side, members in splits.items():
+        body = "".join(
+            json.dumps(dataset.rows(example, system_message), ensure_ascii=False) + "\n"
+            for example in members
+        ).encode("utf-8", "surrogatepass")
+        (half / f"{side}.jsonl").write_bytes(body)
+        manifest[side] = {"rows": len(members), "sha256": sha256(body).hexdigest()}
+    (half / "manifest.json").write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
+    half.rename(folder)
+
+
+def export_file(place: Workplace, path: Path, format: str | None, *, raw: bool) -> Exported:
+    """Write the accepted examples to a file, with a manifest beside it."""
+    spec = place.task.spec
+    with place.database.read() as connection:
+        manifest = formats.write(
+            path,
+            examples.stream(connection, state="accepted"),
+            format or formats.format_of(path),
+            raw=raw,
+            system_message=spec.system_message if spec else "",
+        )
+    return Exported(str(path), files=1, bytes=manifest.bytes, rows=manifest.rows)

@@ -73,7 +73,7 @@ class Workplace:
             finally:
                 self._is_writing = False
 
-    def say(self, kind: str, **data: object) -> None:
+    def say(self, kind: str, /, **data: object) -> None:
         """Append an event: what a bar, the studio, ``--json`` and a restart read."""
         with self.database.write() as connection:
             events.add(connection, Event(kind, data))

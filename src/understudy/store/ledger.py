@@ -197,7 +197,7 @@ class Ledger:
         return reply
 
     def _understand(self, connection: Connection, row: calls.Row) -> Reply:
-        """Settle a row whose bytes are on disk; one that cannot be read is paid for all the same."""
+        """Settle a row whose bytes are on disk; one that cannot be read is paid for too."""
         try:
             reply = self._endpoint.read(row.raw)
         except CallFailed as error:
