@@ -11,6 +11,8 @@ import stat
 import subprocess
 import sys
 import tracemalloc
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,7 @@ NASTY = (
     "e\u0301 é",
     "a\u2028b\u2029c\x0b\x0c\x1c\x85d",
     "\ufeffmark",
-    "=HYPERLINK(\"http://x\")",
+    '=HYPERLINK("http://x")',
     "+1",
     "-1",
     "@SUM(A1)",
@@ -50,6 +52,12 @@ NASTY = (
     "NaN",
     "null",
 )
+
+PIECES = [
+    *(bytes([byte]) for byte in b'",\n\r{}[]:\\1'),
+    *(b"prompt", b"response", b'{"prompt":"p","response":"r"}'),
+    *(b"\0", b"\xff", b"\xef\xbb\xbf", b"\x1f\x8b"),
+]
 
 
 def texts(*, nul: bool = True) -> st.SearchStrategy[str]:
@@ -131,7 +139,7 @@ def bad_json_lines(load, line: str | bytes) -> str:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_what_is_written_is_read_again(folder, format, data):
     """Any text in any format comes back to the letter, whatever the file is called."""
@@ -144,7 +152,7 @@ def test_what_is_written_is_read_again(folder, format, data):
     assert content(read(path, format=format)) == content(examples)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(cell=texts(nul=False))
 def test_no_cell_of_a_csv_begins_as_a_formula(folder, cell):
     """Every cell that a spreadsheet would run has an apostrophe in front; raw leaves it out."""
@@ -161,7 +169,7 @@ def test_no_cell_of_a_csv_begins_as_a_formula(folder, cell):
 @pytest.mark.parametrize("format", FORMATS)
 def test_ten_megabytes_in_one_text_come_back(tmp_path, format):
     """A cell of 10 million characters is no obstacle, quotes and line breaks included."""
-    long = 'a"\n,é' * 2_000_000
+    long = ('a"\n,é' + "x" * 95) * 100_000
     path = tmp_path / "long"
     write(path, [example(long, "short"), example("p", "r")], format)
     assert pairs(read(path)) == [(long, "short"), ("p", "r")]
@@ -202,8 +210,8 @@ def test_alpaca_holds_only_question_and_answer_in_order(tmp_path):
 
 def test_lone_surrogates_are_written_as_replacement_characters(folder):
     """Half of a surrogate pair cannot be in any file, so U+FFFD stands for it."""
-    for format in FORMATS:
-        write(folder / "f", [example("a\ud800b", "\udfff!")], format)
+    for kind in FORMATS:
+        write(folder / "f", [example("a\ud800b", "\udfff!")], kind)
         assert pairs(read(folder / "f")) == [("a\ufffdb", "\ufffd!")]
 
 
@@ -219,9 +227,9 @@ def test_formats_are_those_that_others_read(tmp_path):
         Message("user", "q2"),
     )
     found = {}
-    for format in ("chat", "prompt", "alpaca", "sharegpt", "json"):
-        write(tmp_path / "f", [Example(turns, "a2")], format)
-        found[format] = json.loads((tmp_path / "f").read_text(encoding="utf-8"))
+    for kind in ("chat", "prompt", "alpaca", "sharegpt", "json"):
+        write(tmp_path / "f", [Example(turns, "a2")], kind)
+        found[kind] = json.loads((tmp_path / "f").read_text(encoding="utf-8"))
     messages = [
         {"role": "system", "content": "s"},
         {"role": "user", "content": "q1"},
@@ -251,8 +259,8 @@ def test_formats_are_those_that_others_read(tmp_path):
 
 def test_lines_end_with_lf_and_letters_are_not_escaped(tmp_path):
     """Files are UTF-8 with LF, so that they can be read and compared by eye."""
-    for format in set(FORMATS) - {"parquet"}:
-        write(tmp_path / "f", [example("größe"), example("ß")], format)
+    for kind in set(FORMATS) - {"parquet"}:
+        write(tmp_path / "f", [example("größe"), example("ß")], kind)
         data = (tmp_path / "f").read_bytes()
         assert "größe".encode() in data
         assert b"\r" not in data
@@ -261,9 +269,9 @@ def test_lines_end_with_lf_and_letters_are_not_escaped(tmp_path):
 
 def test_any_json_format_is_an_array_under_a_json_name(tmp_path):
     """Alpaca and ShareGPT files called .json are arrays, as their readers expect."""
-    for format in ("chat", "prompt", "alpaca", "sharegpt"):
+    for kind in ("chat", "prompt", "alpaca", "sharegpt"):
         for count in (0, 1, 3):
-            write(tmp_path / "f.json", [example()] * count, format)
+            write(tmp_path / "f.json", [example()] * count, kind)
             assert len(json.loads((tmp_path / "f.json").read_bytes())) == count
 
 
@@ -332,7 +340,9 @@ def test_alpaca_instruction_and_input_are_one_prompt(load):
         Message("assistant", "hello"),
         Message("user", "Translate\nHaus"),
     )
-    (dolly,), _ = load('{"instruction": "Sum up", "context": "Long", "response": "short", "category": "x"}')
+    (dolly,), _ = load(
+        '{"instruction": "Sum up", "context": "Long", "response": "short", "category": "x"}'
+    )
     assert pairs([dolly]) == [("Sum up\nLong", "short")]
 
 
@@ -357,7 +367,9 @@ def test_values_that_are_no_text_become_json(load):
 def test_only_the_completion_is_an_answer(load):
     """An assistant turn inside a prompt is never taken for the answer."""
     prompt = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
-    _, (bad,) = load(json.dumps({"prompt": prompt, "completion": [{"role": "user", "content": "x"}]}))
+    _, (bad,) = load(
+        json.dumps({"prompt": prompt, "completion": [{"role": "user", "content": "x"}]})
+    )
     assert "assistant" in bad.reason
 
 
@@ -397,8 +409,7 @@ def test_encodings_and_ends_of_lines(load, newline, encoding, last):
 def test_files_longer_than_one_block_lose_nothing(load):
     """Rows that lie across the edges of blocks are whole, whatever the size of the rows."""
     for size in (1, 997, 65_536, 262_144, 700_001):
-        texts = [f"{n}" + '\\"é}' * (size // 4) for n in range(max(4, 600_000 // size))]
-        texts = texts[:2000]
+        texts = [f"{n}" + '\\"é}' * (size // 4) for n in range(max(4, min(2000, 300_000 // size)))]
         rows = [{"prompt": text, "response": "r\r\n"} for text in texts]
         jsonl = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
         array = json.dumps(rows, ensure_ascii=False, indent=1)
@@ -442,10 +453,7 @@ def test_named_columns_are_used(tmp_path, kind):
     elif kind == "jsonl":
         path.write_text(json.dumps(row))
     else:
-        pyarrow = pytest.importorskip("pyarrow")
-        pytest.importorskip("pyarrow.parquet").write_table(
-            pyarrow.Table.from_pylist([row]), str(path)
-        )
+        parquet(path, **{name: [value] for name, value in row.items()})
     (found,) = read(path, prompt="mail", response="kind", system="who")
     assert found.messages == (Message("system", "s"), Message("user", "p"))
     assert found.answer == "r"
@@ -486,11 +494,15 @@ def test_later_objects_without_the_columns_are_bad_by_themselves(load):
 # Bad rows
 
 
+def turns(*after: str) -> str:
+    """A chat row: a user's turn, and what comes after it."""
+    return '{"messages": [' + ",".join(['{"role": "user", "content": "p"}', *after]) + "]}"
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
         ("nonsense", "not JSON"),
-        ('{"prompt": "p", "completion": "c"', "JSON|ends"),
         ('{"prompt": "p\x01", "completion": "c"}', "not JSON"),
         ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested"),
         ('{"prompt": ' + "9" * 5000 + ', "completion": "c"}', "digits"),
@@ -514,30 +526,22 @@ def test_later_objects_without_the_columns_are_bad_by_themselves(load):
         ('{"messages": [{"role": "user", "content": "p"}]}', "no assistant turn"),
         ('{"messages": [{"role": "narrator", "content": "p"}]}', "unknown role 'narrator'"),
         ('{"messages": [{"role": "user", "content": 5}]}', "not text"),
+        (turns('{"role": "assistant", "content": null}'), "empty answer"),
         ('{"messages": [{"role": "tool", "content": "p"}]}', "tool calls"),
-        (
-            '{"messages": [{"role": "user", "content": "p"},'
-            '{"role": "assistant", "tool_calls": [{"id": "1"}]}]}',
-            "tool calls",
-        ),
+        (turns('{"role": "assistant", "tool_calls": [{"id": "1"}]}'), "tool calls"),
         (
             '{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}',
             "image_url",
         ),
-        (
-            '{"messages": [{"role": "user", "content": "p"},'
-            '{"role": "assistant", "content": "c", "weight": 0}]}',
-            "weight 0",
-        ),
-        (
-            '{"messages": [{"role": "user", "content": "p"},'
-            '{"role": "assistant", "content": "c", "weight": 2}]}',
-            "neither 0 nor 1",
-        ),
+        (turns('{"role": "assistant", "content": "c", "weight": 0}'), "weight 0"),
+        (turns('{"role": "assistant", "content": "c", "weight": 2}'), "neither 0 nor 1"),
         ('{"messages": [{"role": "assistant", "content": "c"}]}', "no user turn"),
         (
-            '{"messages": [{"role": "user", "content": "p"}, {"role": "system", "content": "s"},'
-            '{"role": "user", "content": "p"}, {"role": "assistant", "content": "c"}]}',
+            turns(
+                '{"role": "system", "content": "s"}',
+                '{"role": "user", "content": "p"}',
+                '{"role": "assistant", "content": "c"}',
+            ),
             "system message",
         ),
         ('{"conversations": [{"from": "observation", "value": "p"}]}', "tool calls"),
@@ -547,12 +551,7 @@ def test_later_objects_without_the_columns_are_bad_by_themselves(load):
 )
 def test_a_bad_row_is_named_and_the_others_are_kept(load, line, reason):
     """Each kind of bad row gives its number and its reason, in JSONL and in an array."""
-    if line.endswith(b'"c"' if isinstance(line, bytes) else '"c"'):
-        _, (bad,) = load('{"prompt": "p", "completion": "c"}\n' + line)  # no array can go on after it
-        assert "not JSON" in bad.reason
-    else:
-        found = bad_json_lines(load, line)
-        assert any(part in found for part in reason.split("|"))
+    assert reason in bad_json_lines(load, line)
 
 
 def test_surrogates_and_nul_in_json(load):
@@ -619,7 +618,7 @@ def test_quotes_of_programs_that_know_none_are_letters(load):
 
 
 def test_blank_lines_and_short_rows_of_spreadsheets(load):
-    """Blank lines and empty cells at the ends of rows, as spreadsheets leave them, are no errors."""
+    """Blank lines and empty cells at the ends of rows, as spreadsheets leave them, are fine."""
     found, bad = load("prompt,response,note\n\np,r\n,,\np,r,n,,,\n\n")
     assert (pairs(found), bad) == ([("p", "r")] * 2, [])
 
@@ -642,6 +641,8 @@ def test_rows_that_are_too_long_are_skipped_without_being_held(tmp_path):
         assert items[1] == BadLine(2, "longer than 32 MB")
         assert peak < 80 * 2**20
     path.write_bytes(b"prompt,response\np,r\n" + b"x" * (40 * 2**20) + b",r\np,r\n")
+    assert [type(item) for item in read(path)] == [Example, BadLine, Example]
+    path.write_bytes(b"prompt,response\np,r\n" + b"x" * (11 * 2**20) + b",r\np,r\n")
     assert [type(item) for item in read(path)] == [Example, BadLine, Example]
 
 
@@ -672,7 +673,12 @@ def test_an_empty_file_is_a_usage_error(load, data):
 def test_what_is_no_file_is_a_usage_error(tmp_path):
     """Missing files, folders and pipes are refused at once, before any row is asked for."""
     os.mkfifo(tmp_path / "pipe")
-    for name, reason in (("none", "no file"), ("", "folder"), ("pipe", "regular"), ("\0", "no file")):
+    for name, reason in (
+        ("none", "no file"),
+        ("", "folder"),
+        ("pipe", "regular"),
+        ("\0", "no file"),
+    ):
         with pytest.raises(UsageError, match=reason):
             read(f"{tmp_path}/{name}")
 
@@ -687,6 +693,7 @@ def test_what_is_no_file_is_a_usage_error(tmp_path):
         (b'{"prompt": "p", "response": "r"}', {"format": "chat"}, "no column 'messages'"),
         (b'"prompt,response\np,r\n', {}, "header"),
         (b"prompt\0,response\np,r\n", {}, "header"),
+        (b"\x1f\x8bnot gzip", {}, "gzip"),
         (b"PAR1 and no more", {}, "not a whole Parquet file"),
     ],
 )
@@ -709,11 +716,14 @@ def test_the_format_that_was_given_is_obeyed(load):
 
 def test_damaged_gzip_gives_the_rows_before_the_damage(load):
     """A cut or broken archive yields what came before it and says where it ends."""
-    data = "".join(json.dumps({"prompt": f"{os.urandom(20).hex()}", "response": "r"}) + "\n" for _ in range(30_000))
+    data = "".join(
+        json.dumps({"prompt": f"{os.urandom(20).hex()}", "response": "r"}) + "\n"
+        for _ in range(12_000)
+    )
     packed = gzip.compress(data.encode())
     for damaged in (packed[:-9], packed[: len(packed) // 2], packed[:-8] + b"\0" * 8):
         found, bad = load(damaged)
-        assert len(found) > 3000
+        assert len(found) > 1000
         assert [b.number for b in bad] == [len(found) + 1]
         assert "gzip" in bad[0].reason
 
@@ -722,15 +732,20 @@ def test_a_gzip_bomb_stops(load, monkeypatch):
     """Unpacking ends when the text has become much larger than the archive."""
     monkeypatch.setattr("understudy.formats.source.GZIP_FREE_BYTES", 2**20)
     line = b'{"prompt": "p", "response": "r"}\n'
-    found, bad = load(gzip.compress(line * 600_000))
-    assert 0 < len(found) < 400_000
+    found, bad = load(gzip.compress(line * 200_000))
+    assert 0 < len(found) < 100_000
     assert "100 times" in bad[-1].reason
 
 
 def test_arrays_that_end_badly_keep_their_rows(load):
     """A cut array, or text behind it, is reported after the rows."""
     row = '{"prompt": "p", "response": "r"}'
-    for data in (f"[{row},{row}", f"[{row},{row},", f"[{row},{row}] {row}", f"[{row},{row},{row[:9]}"):
+    for data in (
+        f"[{row},{row}",
+        f"[{row},{row},",
+        f"[{row},{row}] {row}",
+        f"[{row},{row},{row[:9]}",
+    ):
         found, bad = load(data)
         assert len(found) == 2
         assert bad
@@ -755,13 +770,43 @@ def test_parquet_without_its_package_names_the_command(folder, monkeypatch):
     assert not (folder / "q").exists()
 
 
+def parquet(path: Path, **columns) -> Path:
+    pyarrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table(columns), str(path))
+    return path
+
+
+def test_values_of_parquet_become_text(tmp_path):
+    """Dates and decimals as they are written, null and NaN are empty, bytes are no text."""
+    prompts = [date(2026, 11, 22), None]
+    items = list(read(parquet(tmp_path / "a", text=prompts, label=[Decimal("1.50"), Decimal(2)])))
+    assert pairs(items[:1]) == [("2026-11-22", "1.50")]
+    assert items[1:] == [BadLine(2, "empty prompt")]
+    for values, reason in (
+        ([float("nan")], "empty answer"),
+        ([b"r"], "bytes"),
+        ([[float("nan")]], "as JSON"),
+    ):
+        (bad,) = read(parquet(tmp_path / "b", text=["p"], label=values))
+        assert reason in bad.reason
+
+
+def test_parquet_with_too_many_columns_is_refused(tmp_path):
+    """A file with thousands of columns is an error that says how many are read."""
+    path = parquet(tmp_path / "wide", **{f"c{n}": [1] for n in range(1001)})
+    with pytest.raises(UsageError, match="1001 columns"):
+        list(read(path))
+
+
 def test_damaged_parquet_is_reported(tmp_path):
     """Flipped bytes in the data give an error or a bad row, and never a crash."""
     path = tmp_path / "f"
     write(path, [example(os.urandom(50).hex()) for _ in range(3000)], "parquet")
     sound = path.read_bytes()
     for at in range(10, len(sound), len(sound) // 40):
-        path.write_bytes(sound[:at] + bytes(b ^ 0x55 for b in sound[at : at + 40]) + sound[at + 40 :])
+        path.write_bytes(
+            sound[:at] + bytes(b ^ 0x55 for b in sound[at : at + 40]) + sound[at + 40 :]
+        )
         try:
             items = list(read(path))
         except UnderstudyError:
@@ -769,14 +814,11 @@ def test_damaged_parquet_is_reported(tmp_path):
         assert len(items) <= 3001
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     data=st.binary(max_size=60)
     | st.lists(
-        st.sampled_from(
-            [b'"', b",", b"\n", b"\r", b"{", b"}", b"[", b"]", b":", b"\\", b"prompt", b"response"]
-            + [b'{"prompt":"p","response":"r"}', b"\0", b"\xff", b"\xef\xbb\xbf", b"\x1f\x8b", b"1"]
-        ),
+        st.sampled_from(PIECES),
         max_size=25,
     ).map(b"".join),
     start=st.sampled_from([b"", b"[", b"{", b"prompt,response\n", b"\xff\xfe", b"\xfe\xff"]),
@@ -809,7 +851,7 @@ def test_keys_are_those_of_the_content(tmp_path, format):
     assert set(first) < set(grown)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(first=several(texts()), second=several(texts()))
 def test_different_content_has_different_keys(folder, first, second):
     """Keys are equal exactly when messages and answer are."""
@@ -834,13 +876,20 @@ def test_the_manifest_tells_what_was_written(tmp_path, format):
     """Counts, bytes and hash are those of the file; the same is returned and saved."""
     import hashlib
 
-    rows = [example(maker="b"), example(maker="a"), Example((Message("user", "u"),), "a", maker="b")]
+    rows = [
+        example(maker="b"),
+        example(maker="a"),
+        Example((Message("user", "u"),), "a", maker="b"),
+    ]
     path = tmp_path / "f.data"
     manifest = write(path, rows, format)
     data = path.read_bytes()
     assert (manifest.file, manifest.format, manifest.examples) == ("f.data", format, 3)
     assert (manifest.bytes, manifest.sha256) == (len(data), hashlib.sha256(data).hexdigest())
-    assert (manifest.origins, manifest.makers) == ({"generated": 2, "imported": 1}, {"a": 1, "b": 2})
+    assert (manifest.origins, manifest.makers) == (
+        {"generated": 2, "imported": 1},
+        {"a": 1, "b": 2},
+    )
     saved = json.loads((tmp_path / "f.data.manifest.json").read_text(encoding="utf-8"))
     assert saved["sha256"] == manifest.sha256
     assert saved["makers"] == manifest.makers
@@ -865,12 +914,12 @@ def test_a_failure_midway_leaves_the_old_file(tmp_path, format):
 
 
 FULL_DISK = """
-import resource, signal, sys
+import os, resource, sys
 from understudy.errors import DiskError
 from understudy.example import Example, Message
 from understudy.formats import write
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-rows = (Example((Message("user", f"{n * 7919 % 10007} " * 50),), "a") for n in range(20_000))
+rows = (Example((Message("user", os.urandom(500).hex()),), "a") for _ in range(20_000))
 try:
     write(sys.argv[1], rows, sys.argv[2])
 except DiskError as error:
@@ -917,13 +966,15 @@ def test_odd_targets_are_refused(tmp_path):
 
 def test_no_examples_is_a_whole_file(tmp_path):
     """An empty choice still gives a file of the format, and a manifest that says 0."""
-    for format in FORMATS:
-        assert write(tmp_path / "f", [], format).examples == 0
-    assert list(read(tmp_path / "f")) == []
+    for kind in FORMATS:
+        assert write(tmp_path / "f", [], kind).examples == 0
+        if kind in ("csv", "json", "parquet"):
+            assert list(read(tmp_path / "f")) == []
 
 
 def test_importing_formats_loads_nothing_heavy():
     """pyarrow is loaded when a Parquet file is touched, and no sooner."""
-    code = "import sys, understudy.formats; print([m for m in ('pyarrow', 'numpy', 'pandas') if m in sys.modules])"
+    heavy = "{'pyarrow', 'numpy', 'pandas'}"
+    code = f"import sys, understudy.formats; print([*({heavy} & sys.modules.keys())])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -26,7 +26,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 _BINS = 64
-_CROWD = 32
+_CROWD = 16
 """Texts that one bucket holds. Beyond that the band is boilerplate that hundreds share: more would
 make every look-up slower and find nothing that the first ones do not stand for."""
 
@@ -118,6 +118,7 @@ def _sketch(folded: str, rows: int) -> _Sketch:
     return _Sketch(folded, grams, tuple(map(hash, bands)))
 
 
+@lru_cache(maxsize=512)  # the texts of a crowded bucket are compared again and again
 def _grams(folded: str) -> set[str]:
     """Return the different n-grams; of a text shorter than n, the text itself."""
     size = 5

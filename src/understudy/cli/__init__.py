@@ -25,8 +25,8 @@ def main() -> None:
 
 
 def _run(arguments: list[str], *, as_json: bool) -> int:
-    from understudy.cli.face import fail
-    from understudy.cli.verbs import app
+    from understudy.cli import verbs  # noqa: F401 (registers the commands)
+    from understudy.cli.face import app, fail
 
     try:
         app(arguments, prog_name="understudy", standalone_mode=True)

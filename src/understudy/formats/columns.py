@@ -124,9 +124,8 @@ def _prompt_and_response(columns: Sequence[str], named: Named, system: str) -> L
     if not (prompt and response):
         missing = "response" if prompt else "prompt"
         raise UsageError(f"no known column for the {missing} among: {_list(columns)}", NAME_THEM)
-    history = "" if named.prompt else _first(columns, ("history",))
-    if prompt.strip().lower() != "instruction":
-        history = ""
+    alpaca = not named.prompt and prompt.strip().lower() == "instruction"
+    history = _first(columns, ("history",)) if alpaca else ""
     return Layout(prompt=prompt, more=more, history=history, response=response, system=system)
 
 

@@ -7,7 +7,6 @@ are counted before a row is read, and only the needed ones are read, in batches 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +17,9 @@ MAGIC = b"PAR1"
 MAX_COLUMNS = 1000
 """Columns of a file that is read, nested ones counted singly."""
 _BATCH_ROWS = 1000
-_BATCH_BYTES = 32 * 2**20
+_BATCH_BYTES = 4 * 2**20
+_GROUP_ROWS = 20_000
+_GROUP_CHARACTERS = 4 * 2**20
 
 
 def column_names(path: Path) -> list[str]:
@@ -52,10 +53,22 @@ def write_parquet(file: IO[bytes], rows: Iterable[Row]) -> None:
     text = pa.string()
     turn = pa.struct([("role", text), ("content", text)])
     schema = pa.schema([("messages", pa.list_(turn))])
-    remaining = iter(rows)
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        while batch := list(islice(remaining, _BATCH_ROWS)):
-            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+        for group in _groups(rows):
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
+
+
+def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    group: list[Row] = []
+    characters = 0
+    for row in rows:
+        group.append(row)
+        characters += sum(len(turn["content"]) for turn in row["messages"])
+        if len(group) == _GROUP_ROWS or characters > _GROUP_CHARACTERS:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group
 
 
 def _opened(path: Path) -> Any:

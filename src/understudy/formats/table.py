@@ -34,7 +34,8 @@ from understudy.formats.source import (
 MAX_CELL = 10 * 2**20
 """Longest cell read, in characters."""
 MAX_READ_AGAIN = 2 * MAX_ROW_BYTES
-"""Bytes read a second time in one file at the most: a bound on what broken quotes can cost."""
+"""Bytes read a second time in one file at the most, each line counted as 64 more than it has: a
+bound on the time that broken quotes can cost."""
 DELIMITERS = (",", "\t", ";", "|")
 
 _SAMPLE_ROWS = 100
@@ -72,6 +73,7 @@ def unguard(cell: str) -> str:
 
 def sniff(head: bytes, delimiters: tuple[str, ...] = DELIMITERS) -> Dialect:
     """The dialect in which most rows have as many cells as the header, then the most cells."""
+    csv.field_size_limit(MAX_CELL)  # of the whole process; its default is 131,072 characters
     sample = head.splitlines(keepends=True)
     if len(head) >= HEAD_BYTES and len(sample) > 1:
         del sample[-1]  # it may be cut
@@ -88,10 +90,7 @@ def sniff(head: bytes, delimiters: tuple[str, ...] = DELIMITERS) -> Dialect:
 
 def _sample_rows(sample: list[bytes], delimiter: str) -> list[list[str]]:
     reader = csv.reader((line.decode(errors="replace") for line in sample), delimiter=delimiter)
-    try:
-        return [row for row in islice(reader, _SAMPLE_ROWS) if row]
-    except csv.Error:
-        return []
+    return [row for row in islice(reader, _SAMPLE_ROWS) if row]
 
 
 def open_table(
@@ -101,7 +100,6 @@ def open_table(
 
     Raises UsageError if the header cannot be read.
     """
-    csv.field_size_limit(MAX_CELL)  # of the whole process; its default is 131,072 characters
     records = _records(_Feed(lines(blocks)), dialect)
     first = next(records, BadLine(1, "it holds no text"))
     if isinstance(first, BadLine):
@@ -211,7 +209,7 @@ class _Feed:
 
     def take_back(self) -> bool:
         """Let all lines but the record's first be read again. False if that was done too often."""
-        self._left_to_take_back -= sum(len(line or b"") for line in self.held[1:])
+        self._left_to_take_back -= sum(64 + len(line or b"") for line in self.held[1:])
         if self._left_to_take_back < 0:
             return False
         self._again.extendleft(reversed(self.held[1:]))

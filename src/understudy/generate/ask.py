@@ -29,7 +29,7 @@ async def ask(
     Raises CallFailed if the second reply is no better.
     """
     schema = strict_schema(answer, name)
-    messages = (Message("system", system), Message("user", user))
+    messages: tuple[Message, ...] = (Message("system", system), Message("user", user))
     for last in (False, True):
         reply = await model.complete(
             Request(messages, max_tokens, schema=schema, schema_name=name, purpose=name)

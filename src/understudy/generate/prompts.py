@@ -1,10 +1,12 @@
 """Everything that is sent to a teacher, word for word.
 
-Slots are filled with ``str.replace``, never with a template language: text from users, files and
-models is data, and may hold braces.
+Slots are filled by ``fill``, never by a template language: text from users, files and models is
+data, and may hold braces.
 """
 
 from __future__ import annotations
+
+import re
 
 DESCRIBE = """\
 You define tasks for small language models. From a description of a task you write its
@@ -71,17 +73,5 @@ Answer again with the whole corrected JSON and nothing else.
 
 
 def fill(template: str, **slots: str) -> str:
-    """Put each value into its ``{slot}``, once, without looking at what the values hold."""
-    parts = [template]
-    for name, value in slots.items():
-        parts = [
-            piece
-            for part in parts
-            for piece in (_split(part, name, value) if isinstance(part, str) else [part])
-        ]
-    return "".join(part if isinstance(part, str) else part[0] for part in parts)
-
-
-def _split(text: str, name: str, value: str) -> list[str | tuple[str]]:
-    before, slot, after = text.partition("{" + name + "}")
-    return [before, (value,), after] if slot else [text]
+    """Put each value into its ``{slot}``; braces inside the values mean nothing."""
+    return re.sub(r"\{(\w+)\}", lambda slot: slots.get(slot[1], slot[0]), template)

@@ -83,8 +83,8 @@ def spec() -> Spec:
 
 def plan() -> Plan:
     """Every language as often as the others; plain ways of writing more often than odd ones."""
-    weights = dict.fromkeys(FORMS, 2.0) | {"in full": 4, "figures, compact": 1}
-    weights |= {"English ordinal": 6, "figures, month first": 3}  # rare: in one language only
+    weights = dict.fromkeys(FORMS, 1.0) | {"in full": 4, "with weekday": 2, "short month": 2}
+    weights |= {"figures, day first": 2, "figures, year first": 2, "English ordinal": 3}
     no_english = [language for language in LOCALES if language != "English"]
     no_letters = [form for form in FORMS if form.startswith("figures")]
     one_case = ("Chinese", "Japanese")
@@ -92,8 +92,8 @@ def plan() -> Plan:
         attributes=(
             attribute("language", dict.fromkeys(LOCALES, 1.0)),
             attribute("form", weights),
-            attribute("letters", {"as usual": 8, "small": 1, "capital": 1}),
-            attribute("around", {"nothing": 7, "a word or two": 2, "a full stop": 1}),
+            attribute("letters", {"as usual": 18, "small": 1, "capital": 1}),
+            attribute("around", {"nothing": 16, "a word or two": 3, "a full stop": 1}),
         ),
         impossible=(
             *never("form", "English ordinal", "language", *no_english),
@@ -156,6 +156,6 @@ def _in_letters(text: str, case: str, *, turkish: bool) -> str:
 def _surrounded(text: str, cell: Cell, rng: Random) -> str:
     if cell["around"] == "a word or two":
         return rng.choice(AROUND[cell["language"]]).format(text)
-    if cell["around"] == "a full stop":
+    if cell["around"] == "a full stop" and not text.endswith("."):
         return text + ("。" if cell["language"] in ("Chinese", "Japanese") else ".")
     return text

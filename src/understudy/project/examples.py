@@ -243,4 +243,4 @@ def export_file(place: Workplace, path: Path, format: str | None, *, raw: bool) 
             raw=raw,
             system_message=spec.system_message if spec else "",
         )
-    return Exported(str(path), files=1, bytes=manifest.bytes, rows=manifest.rows)
+    return Exported(str(path), files=1, bytes=manifest.bytes, rows=manifest.examples)

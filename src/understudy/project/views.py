@@ -12,6 +12,7 @@ from typing import Any
 from understudy import __version__, models
 from understudy.errors import UnderstudyError
 from understudy.models.openai_compatible import OpenAICompatible
+from understudy.models.protocol import Endpoint
 from understudy.money import MICRO
 from understudy.project.paid import run
 from understudy.project.workplace import Workplace
@@ -174,7 +175,7 @@ def _teacher_check(settings: Settings) -> Check:
     return Check("teacher", True, told)
 
 
-async def _models(endpoint: models.Endpoint) -> list[str]:
+async def _models(endpoint: Endpoint) -> list[str]:
     try:
         return await endpoint.models() if isinstance(endpoint, OpenAICompatible) else []
     finally:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -35,6 +35,59 @@ class Purse:
     held_micro: int
 
 
+class Sent(NamedTuple):
+    """One row of the ledger, as far as it must be known to say what became of it."""
+
+    key: str
+    attempt: int
+    reserve_micro: int
+
+
+# Statements are built once: building one takes longer than running it, and a call needs six.
+_FIND = (
+    sa.select(call)
+    .where(call.c.key == sa.bindparam("key"))
+    .order_by(call.c.attempt.desc())
+    .limit(1)
+)
+_HOLD = (
+    purse.update()
+    .where(
+        sa.or_(
+            purse.c.budget_micro.is_(None),
+            purse.c.spent_micro + purse.c.held_micro + sa.bindparam("reserve")
+            <= purse.c.budget_micro,
+        )
+    )
+    .values(held_micro=purse.c.held_micro + sa.bindparam("reserve"))
+)
+_SENT = call.insert().values(state="sent", estimated=0, note="")
+_SPEND = purse.update().values(
+    held_micro=purse.c.held_micro - sa.bindparam("reserve"),
+    spent_micro=purse.c.spent_micro + sa.bindparam("cost"),
+)
+
+
+def _ending(*columns: str) -> tuple[tuple[str, ...], sa.Update]:
+    """The statement that writes those columns of one row."""
+    row = (call.c.key == sa.bindparam("b_key")) & (call.c.attempt == sa.bindparam("b_attempt"))
+    values = {name: sa.bindparam(name) for name in columns}
+    return columns, call.update().where(row).values(values)
+
+
+_END = dict(
+    [
+        _ending("state", "raw", "ended_at", "latency_ms"),
+        _ending(
+            *("state", "cost_micro", "estimated", "input_tokens", "output_tokens"),
+            *("finish", "note"),
+        ),
+        _ending("state", "cost_micro", "ended_at", "note"),
+        _ending("state", "cost_micro", "ended_at", "note", "raw"),
+    ]
+)
+
+
 def read_purse(connection: sa.Connection) -> Purse:
     """The purse as it is now."""
     row = connection.execute(sa.select(purse)).one()
@@ -48,9 +101,7 @@ def set_budget(connection: sa.Connection, budget_micro: int | None) -> None:
 
 def last_attempt(connection: sa.Connection, key: str) -> Row | None:
     """The newest row of that key."""
-    return connection.execute(
-        sa.select(call).where(call.c.key == key).order_by(call.c.attempt.desc()).limit(1)
-    ).one_or_none()
+    return connection.execute(_FIND, {"key": key}).one_or_none()
 
 
 def reserve(
@@ -64,17 +115,7 @@ def reserve(
     reserve_micro: int,
 ) -> None:
     """Hold the worst case and record the call as sent. Raises BudgetReached, leaving no trace."""
-    held = connection.execute(
-        purse.update()
-        .where(
-            sa.or_(
-                purse.c.budget_micro.is_(None),
-                purse.c.spent_micro + purse.c.held_micro + reserve_micro <= purse.c.budget_micro,
-            )
-        )
-        .values(held_micro=purse.c.held_micro + reserve_micro)
-    )
-    if not held.rowcount:
+    if not connection.execute(_HOLD, {"reserve": reserve_micro}).rowcount:
         now_in = read_purse(connection)
         raise BudgetReached(
             f"the next call could cost {usd(reserve_micro)}, and "
@@ -83,52 +124,43 @@ def reserve(
             "Everything so far is saved; go on with a higher --budget",
         )
     connection.execute(
-        call.insert().values(
-            key=key,
-            attempt=attempt,
-            state="sent",
-            purpose=request.purpose,
-            model=model,
-            identity=identity,
-            request=json.dumps(request.messages, ensure_ascii=False),
-            reserve_micro=reserve_micro,
-            estimated=0,
-            note="",
-            sent_at=now(),
-        )
+        _SENT,
+        {
+            "key": key,
+            "attempt": attempt,
+            "purpose": request.purpose,
+            "model": model,
+            "identity": identity,
+            "request": json.dumps(request.messages, ensure_ascii=False),
+            "reserve_micro": reserve_micro,
+            "sent_at": now(),
+        },
     )
 
 
-def receive(connection: sa.Connection, key: str, attempt: int, raw: bytes, latency_s: float) -> Row:
-    """Put the raw bytes on disk and return the row. Nothing has looked at them yet."""
-    _update(
-        connection,
-        key,
-        attempt,
-        state="received",
-        raw=raw,
-        ended_at=now(),
-        latency_ms=round(latency_s * 1000),
-    )
-    return last_attempt(connection, key)  # type: ignore[return-value]
+def receive(connection: sa.Connection, call: Sent, raw: bytes, latency_s: float) -> None:
+    """Put the raw bytes on disk. Nothing has looked at them yet."""
+    values: dict[str, object] = {
+        "raw": raw,
+        "ended_at": now(),
+        "latency_ms": round(latency_s * 1000),
+    }
+    _end(connection, call, state="received", **values)
 
 
 def settle(
     connection: sa.Connection,
-    key: str,
-    attempt: int,
-    reserve_micro: int,
+    call: Sent,
     cost_micro: int | None,
     reply: Reply | None,
     note: str = "",
 ) -> None:
     """Turn the reserve into the cost; without usage in the reply the reserve is the cost."""
-    cost = reserve_micro if cost_micro is None else cost_micro
-    _spend(connection, reserve_micro, cost)
-    _update(
+    cost = call.reserve_micro if cost_micro is None else cost_micro
+    _spend(connection, call.reserve_micro, cost)
+    _end(
         connection,
-        key,
-        attempt,
+        call,
         state="settled",
         cost_micro=cost,
         estimated=int(cost_micro is None),
@@ -139,39 +171,33 @@ def settle(
     )
 
 
-def free(connection: sa.Connection, key: str, attempt: int, reserve_micro: int, note: str) -> None:
+def free(connection: sa.Connection, call: Sent, note: str) -> None:
     """Give the reserve back: the call was refused or never arrived."""
-    _spend(connection, reserve_micro, 0)
-    _update(
-        connection, key, attempt, state="failed_unpaid", cost_micro=0, ended_at=now(), note=note
-    )
+    _spend(connection, call.reserve_micro, 0)
+    _end(connection, call, state="failed_unpaid", cost_micro=0, ended_at=now(), note=note)
 
 
-def lose(
-    connection: sa.Connection, key: str, attempt: int, reserve_micro: int, note: str, torn: bytes
-) -> None:
+def lose(connection: sa.Connection, call: Sent, note: str, torn: bytes = b"") -> None:
     """Count the reserve as spent: nobody knows whether the call was paid for."""
-    _spend(connection, reserve_micro, reserve_micro)
-    _update(
-        connection,
-        key,
-        attempt,
-        state="unknown",
-        cost_micro=reserve_micro,
-        ended_at=now(),
-        note=note,
-        raw=torn or None,
-    )
+    cost = call.reserve_micro
+    _spend(connection, cost, cost)
+    values: dict[str, object] = {
+        "cost_micro": cost,
+        "ended_at": now(),
+        "note": note,
+        "raw": torn or None,
+    }
+    _end(connection, call, state="unknown", **values)
 
 
 def recover(connection: sa.Connection) -> int:
     """Mark what a dead process left in flight as unknown; how many. Needs the writer's lock."""
-    left = connection.execute(
-        sa.select(call.c.key, call.c.attempt, call.c.reserve_micro).where(call.c.state == "sent")
-    ).all()
-    for row in left:
-        note = "the process ended while this call was in flight"
-        lose(connection, row.key, row.attempt, row.reserve_micro, note, b"")
+    left = [
+        Sent(row.key, row.attempt, row.reserve_micro)
+        for row in connection.execute(sa.select(call).where(call.c.state == "sent"))
+    ]
+    for one in left:
+        lose(connection, one, "the process ended while this call was in flight")
     return len(left)
 
 
@@ -201,7 +227,8 @@ def adds_up(connection: sa.Connection) -> bool:
     held = sa.select(sa.func.coalesce(sa.func.sum(call.c.reserve_micro), 0))
     return (
         connection.scalar(over) == now_in.spent_micro
-        and connection.scalar(held.where(call.c.state.in_(("sent", "received")))) == now_in.held_micro
+        and connection.scalar(held.where(call.c.state.in_(("sent", "received"))))
+        == now_in.held_micro
     )
 
 
@@ -221,15 +248,11 @@ def settled(connection: sa.Connection, purpose: str, model: str) -> list[tuple[i
 
 
 def _spend(connection: sa.Connection, reserve_micro: int, cost_micro: int) -> None:
-    connection.execute(
-        purse.update().values(
-            held_micro=purse.c.held_micro - reserve_micro,
-            spent_micro=purse.c.spent_micro + cost_micro,
-        )
-    )
+    connection.execute(_SPEND, {"reserve": reserve_micro, "cost": cost_micro})
 
 
-def _update(connection: sa.Connection, key: str, attempt: int, **values: object) -> None:
+def _end(connection: sa.Connection, sent: Sent, **values: object) -> None:
+    """Write what became of a call."""
     connection.execute(
-        call.update().where(call.c.key == key, call.c.attempt == attempt).values(**values)
+        _END[tuple(values)], {"b_key": sent.key, "b_attempt": sent.attempt, **values}
     )

@@ -27,17 +27,22 @@ class GroupCommit:
         self._waiting: list[tuple[Write, asyncio.Future[Any]]] = []
         self._committing: asyncio.Task[None] | None = None
 
-    async def do(self, write: Callable[[sa.Connection], T]) -> T:
-        """Run ``write`` in a transaction; return its value once that is on disk.
+    def submit(self, write: Callable[[sa.Connection], T]) -> asyncio.Future[T]:
+        """Have ``write`` run in a transaction; the future has its value once that is on disk.
 
-        ``write`` may raise an UnderstudyError: only its caller sees it, and what it wrote stays.
-        Raises DiskError if the transaction itself fails.
+        ``write`` may raise an UnderstudyError: only its future gets it, and what it wrote stays.
+        A transaction that fails gives every future in it a DiskError.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((write, done))
         if self._committing is None:
             self._committing = asyncio.create_task(self._commit_all())
-        return await done
+        return done
+
+    async def drain(self) -> None:
+        """Wait until everything submitted is on disk, or has failed."""
+        while self._committing is not None:
+            await asyncio.wait([self._committing])
 
     async def _commit_all(self) -> None:
         try:

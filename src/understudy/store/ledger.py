@@ -14,7 +14,6 @@ import random
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -107,6 +106,7 @@ class Ledger:
         self.stop()
         while self._flying:
             await asyncio.wait(list(self._flying.values()))
+        await self._commits.drain()
         await self._endpoint.close()
 
     async def _call(self, key: str, request: Request) -> Reply:
@@ -115,13 +115,13 @@ class Ledger:
         tried = 0
         while True:
             await self._may_send()
-            found = await self._commits.do(partial(self._find_or_reserve, key, request))
+            found = await self._commits.submit(partial(self._find_or_reserve, key, request))
             if isinstance(found, Reply):
                 return found
             try:
-                return await self._send(key, *found, request)
+                return await self._send(found, request)
             except Unpaid as error:
-                await self._commits.do(_note(calls.free, key, *found, error.what))
+                await self._commits.submit(partial(_free, found, error))
                 if not error.again:
                     self._count(error)
                     raise CallFailed(error.what, error.fix) from None
@@ -130,14 +130,14 @@ class Ledger:
                     raise ProviderRefused(error.what, error.fix or "Try again later") from None
                 await self._wait(error.wait_s, tried)
             except Lost as error:
-                await self._commits.do(_note(calls.lose, key, *found, error.what, error.torn))
+                await self._commits.submit(partial(_lose, found, error))
                 self._count(error)
                 tried += 1
                 if not error.again or tried == self._max_attempts:
                     raise CallFailed(error.what, error.fix) from None
                 await self._wait(None, tried)
             except ProviderRefused as error:
-                await self._commits.do(_note(calls.free, key, *found, error.what))
+                await self._commits.submit(partial(_free, found, error))
                 raise
 
     async def _may_send(self) -> None:
@@ -150,13 +150,11 @@ class Ledger:
 
     def _find_or_reserve(
         self, key: str, request: Request, connection: Connection
-    ) -> Reply | tuple[int, int]:
+    ) -> Reply | calls.Sent:
         """In one transaction: the reply on disk, or a new row with its reserve held."""
         row = calls.last_attempt(connection, key)
-        if row is not None and row.state == "received":
-            return self._understand(connection, row)
-        if row is not None and row.state == "settled":
-            return self._reply(row)
+        if row is not None and row.state in ("received", "settled"):
+            return self._reply(connection, row)
         if row is not None and row.state == "unknown" and not self._may_resend(row):
             raise CallFailed(
                 f"outcome unknown ({row.note}); counted as spent",
@@ -182,44 +180,55 @@ class Ledger:
             identity=self._endpoint.identity,
             reserve_micro=reserve,
         )
-        return attempt, reserve
+        return calls.Sent(key, attempt, reserve)
 
     def _may_resend(self, row: calls.Row) -> bool:
         return self._resend_unknown or row.note.startswith("HTTP 5")
 
-    async def _send(self, key: str, attempt: int, reserve: int, request: Request) -> Reply:
+    async def _send(self, sent: calls.Sent, request: Request) -> Reply:
         started = time.monotonic()
         raw = await self._endpoint.send(request)
-        seconds = time.monotonic() - started
-        row = await self._commits.do(lambda c: calls.receive(c, key, attempt, raw, seconds))
-        reply = await self._commits.do(lambda c: self._understand(c, row))
+        seconds = round(time.monotonic() - started, 3)
+        await self._commits.submit(lambda c: calls.receive(c, sent, raw, seconds))
         self._failures.clear()
-        return reply
-
-    def _understand(self, connection: Connection, row: calls.Row) -> Reply:
-        """Settle a row whose bytes are on disk; one that cannot be read is paid for too."""
         try:
-            reply = self._endpoint.read(row.raw)
+            reply = self._endpoint.read(raw)
         except CallFailed as error:
-            calls.settle(
-                connection, row.key, row.attempt, row.reserve_micro, None, None, error.what
-            )
+            await self._commits.submit(partial(self._settle, sent, error))
             raise
-        cost = None
-        if reply.input_tokens is not None and reply.output_tokens is not None:
-            cost = self._price.cost_micro(reply.input_tokens, reply.output_tokens)
-        calls.settle(connection, row.key, row.attempt, row.reserve_micro, cost, reply)
-        return replace(
-            reply,
-            cost_micro=row.reserve_micro if cost is None else cost,
-            latency_s=(row.latency_ms or 0) / 1000,
-            key=row.key,
-        )
+        # The bytes are safe; whoever asked need not wait until the books are done.
+        self._commits.submit(partial(self._settle, sent, reply))
+        paid = self._cost(reply)
+        paid = sent.reserve_micro if paid is None else paid
+        return replace(reply, cost_micro=paid, latency_s=seconds, key=sent.key)
 
-    def _reply(self, row: calls.Row) -> Reply:
-        reply = self._endpoint.read(row.raw)
+    def _settle(self, sent: calls.Sent, result: Reply | CallFailed, connection: Connection) -> None:
+        """Book what a reply cost; one that cannot be read is paid for too."""
+        if isinstance(result, Reply):
+            calls.settle(connection, sent, self._cost(result), result)
+        else:
+            calls.settle(connection, sent, None, None, result.what)
+
+    def _cost(self, reply: Reply) -> int | None:
+        if reply.input_tokens is None or reply.output_tokens is None:
+            return None
+        return self._price.cost_micro(reply.input_tokens, reply.output_tokens)
+
+    def _reply(self, connection: Connection, row: calls.Row) -> Reply:
+        """The reply on disk; settled now if a crash came between storing and settling it."""
+        result: Reply | CallFailed
+        try:
+            result = self._endpoint.read(row.raw)
+        except CallFailed as error:
+            result = error
+        if row.state == "received":
+            sent = calls.Sent(row.key, row.attempt, row.reserve_micro)
+            self._settle(sent, result, connection)
+            row = calls.last_attempt(connection, row.key) or row
+        if isinstance(result, CallFailed):
+            raise result
         seconds = (row.latency_ms or 0) / 1000
-        return replace(reply, cost_micro=row.cost_micro, latency_s=seconds, key=row.key)
+        return replace(result, cost_micro=row.cost_micro, latency_s=seconds, key=row.key)
 
     def _count(self, error: CallFailed) -> None:
         """Open the circuit breaker after too many failures in a row."""
@@ -246,6 +255,9 @@ class Ledger:
             await asyncio.sleep(random.uniform(0, most))
 
 
-def _note(write: Callable[..., None], *arguments: object) -> Callable[[Connection], None]:
-    """``write`` with everything but its connection."""
-    return lambda connection: write(connection, *arguments)
+def _free(sent: calls.Sent, error: UnderstudyError, connection: Connection) -> None:
+    calls.free(connection, sent, error.what)
+
+
+def _lose(sent: calls.Sent, error: Lost, connection: Connection) -> None:
+    calls.lose(connection, sent, error.what, error.torn)

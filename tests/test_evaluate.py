@@ -1,0 +1,386 @@
+"""Evaluation: who is asked what, what comes of failures, the sums, and the sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import aclosing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from understudy.errors import BudgetReached, UsageError
+from understudy.evaluate import as_json, evaluate, summarise
+from understudy.example import Example, Message
+from understudy.models.protocol import CallFailed, Reply, Request
+from understudy.report import Outcome
+from understudy.score import mcnemar_exact, wilson
+from understudy.task import OutputField, Spec
+
+TEXT = Spec(title="t", input="i", output="o", kind="text", system_message="s")
+JSON = TEXT.model_copy(
+    update={
+        "kind": "json",
+        "fields": (OutputField(name="a", type="integer"), OutputField(name="b", type="integer")),
+    }
+)
+
+
+def items(n: int, answer: str = "yes") -> list[Example]:
+    return [Example((Message("user", f"question {k}"),), answer, id=k) for k in range(1, n + 1)]
+
+
+class Fake:
+    """A model that answers by a function, and keeps what it was asked."""
+
+    name = "fake"
+
+    def __init__(self, answer: Callable[[str], str | Exception] = lambda _: "yes", **reply) -> None:
+        self.answer, self.reply = answer, reply
+        self.asked: list[Request] = []
+        self.flying = self.most = 0
+
+    async def complete(self, request: Request) -> Reply:
+        self.asked.append(request)
+        self.flying += 1
+        self.most = max(self.most, self.flying)
+        await asyncio.sleep(0)
+        self.flying -= 1
+        answer = self.answer(request.messages[-1].content)
+        if isinstance(answer, Exception):
+            raise answer
+        return Reply(answer, **self.reply)
+
+
+def paid(answer: Callable[[str], str | Exception] = lambda _: "yes", **reply) -> Fake:
+    return Fake(answer, **{"key": "k", "latency_s": 0.25, "cost_micro": 400, **reply})
+
+
+def outcomes(models, asked=None, spec: Spec | None = TEXT, concurrency: int = 8, into=None):
+    async def gather() -> list[Outcome]:
+        found = [] if into is None else into
+        stream = evaluate(
+            models,
+            items(30) if asked is None else asked,
+            spec,
+            system_message="Be kind.",
+            max_tokens=50,
+            concurrency=concurrency,
+        )
+        async with aclosing(stream):
+            async for outcome in stream:
+                found.append(outcome)
+        return found
+
+    return asyncio.run(gather())
+
+
+# -- asking ------------------------------------------------------------------------------------
+
+
+def test_every_system_is_asked_every_item_once_and_the_teacher_last():
+    models = {"teacher": paid(), "student": Fake(), "base": Fake()}
+    found = outcomes(models)
+    assert sorted((o.system, o.example_id) for o in found) == sorted(
+        (system, n) for system in models for n in range(1, 31)
+    )
+    assert {o.system for o in found[-30:]} == {"teacher"}
+
+
+def test_all_are_asked_the_same_messages_but_the_teacher_afresh_and_with_the_schema():
+    """Asked as when the data was made, the teacher would agree with itself by definition."""
+    models = {"teacher": paid(), "student": Fake(), "base": Fake()}
+    outcomes(models, items(3), spec=JSON)
+    for model in models.values():
+        assert sorted(request.messages for request in model.asked) == [
+            (Message("system", "Be kind."), Message("user", f"question {n}")) for n in (1, 2, 3)
+        ]
+        assert {request.max_tokens for request in model.asked} == {50}
+    assert [(r.sample, r.schema) for r in models["teacher"].asked] == [
+        (1, JSON.answer_schema())
+    ] * 3
+    assert [(r.sample, r.schema) for r in models["student"].asked] == [(0, None)] * 3
+
+
+def test_an_item_that_brought_a_system_message_is_asked_under_it():
+    own = Example((Message("system", "Be brief."), Message("user", "q")), "yes", id=1)
+    model = Fake()
+    outcomes({"student": model}, [own])
+    assert model.asked[0].messages == own.messages
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_no_more_calls_are_in_flight_than_allowed(concurrency):
+    model = paid()
+    outcomes({"teacher": model}, concurrency=concurrency)
+    assert model.most == concurrency
+
+
+def test_answers_are_graded_by_the_kind_of_the_spec():
+    (found,) = outcomes(
+        {"student": Fake(lambda _: '{"b": 3, "a": 1}')}, items(1, '{"a": 1, "b": 2}'), JSON
+    )
+    assert (found.score, found.exact, found.note) == (0.5, False, "")
+
+
+@pytest.mark.parametrize(
+    ("reply", "note"),
+    [
+        ({}, "breaks the spec: not JSON"),
+        ({"finish": "length"}, "cut off"),
+        ({"refusal": True}, "refusal"),
+    ],
+)
+def test_the_note_says_what_is_wrong_with_an_answer(reply, note):
+    (found,) = outcomes(
+        {"student": Fake(lambda _: "no", **reply)}, items(1, '{"a": 1, "b": 2}'), JSON
+    )
+    assert (found.answer, found.score, found.note) == ("no", 0, note)
+
+
+def test_a_failed_call_is_missing_and_says_why_and_the_others_go_on():
+    def answer(question: str) -> str | Exception:
+        return CallFailed("no answer within 120 s") if question.endswith("7") else "yes"
+
+    found = outcomes({"teacher": paid(answer)})
+    missing = [o for o in found if o.score is None]
+    assert sorted(o.example_id for o in missing) == [7, 17, 27]
+    assert {(o.answer, o.exact, o.note) for o in missing} == {
+        (None, None, "no answer within 120 s")
+    }
+    assert all(o.score == 1 for o in found if o not in missing)
+
+
+def test_when_the_budget_is_reached_all_that_came_is_yielded_before_the_error():
+    def answer(question: str) -> str | Exception:
+        return BudgetReached("budget reached") if question.endswith(" 12") else "yes"
+
+    found: list[Outcome] = []
+    teacher = paid(answer)
+    with pytest.raises(BudgetReached):
+        outcomes({"teacher": teacher, "base": Fake()}, into=found)
+    assert sum(o.system == "base" for o in found) == 30
+    assert sum(o.system == "teacher" for o in found) == len(teacher.asked) - 1
+    assert len(teacher.asked) < 30
+
+
+def test_a_caller_that_stops_listening_leaves_no_call_in_flight():
+    model = paid()
+
+    async def first_two() -> int:
+        stream = evaluate(
+            {"teacher": model}, items(30), TEXT, system_message="s", max_tokens=5, concurrency=8
+        )
+        async with aclosing(stream):
+            async for outcome in stream:
+                if outcome.example_id > 1:
+                    break
+        return len(asyncio.all_tasks())
+
+    assert asyncio.run(first_two()) == 1
+
+
+def test_no_items_and_items_without_an_id_are_usage_errors():
+    with pytest.raises(UsageError, match="no test items"):
+        outcomes({"student": Fake()}, [])
+    with pytest.raises(UsageError, match="no id"):
+        outcomes({"student": Fake()}, [Example((Message("user", "q"),), "a")])
+
+
+# -- latency and cost --------------------------------------------------------------------------
+
+
+def test_a_local_model_is_timed_on_the_first_items_alone_and_costs_nothing():
+    """Batched with others, the time of one item would mean nothing."""
+    model = Fake(latency_s=99.0)
+    found = outcomes({"student": model})
+    timed = [o for o in found if o.latency_ms is not None]
+    assert [o.example_id for o in timed] == list(range(1, 11))
+    assert all(0 < o.latency_ms < 5000 for o in timed)
+    assert {o.cost_micro for o in found} == {0}
+    assert model.most == 8
+
+
+def test_a_remote_model_is_timed_and_paid_on_every_item():
+    found = outcomes({"teacher": paid()})
+    assert {(o.latency_ms, o.cost_micro) for o in found} == {(250.0, 400)}
+
+
+def test_prices_are_for_a_thousand_calls_and_unknown_ones_are_null():
+    models = {"teacher": paid(), "base": paid(cost_micro=None), "student": Fake()}
+    report = as_json(summarise(1, "m", outcomes(models), dict.fromkeys(models, "x")))
+    prices = {name: system["usd_per_1k"] for name, system in report["systems"].items()}
+    assert prices == {"teacher": 0.4, "base": None, "student": 0}
+    assert report["systems"]["teacher"]["latency_ms_p50"] == 250
+
+
+# -- sums --------------------------------------------------------------------------------------
+
+MODELS = {"teacher": "openai:t", "base": "tiny", "student": "run:1"}
+
+
+def graded(system: str, scores: list[float | None]) -> list[Outcome]:
+    return [
+        Outcome(n, system, None if s is None else "a", s, None if s is None else s == 1)
+        for n, s in enumerate(scores, 1)
+    ]
+
+
+some_scores = st.lists(st.sampled_from([None, 0.0, 0.5, 1.0]), min_size=1, max_size=40)
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(MODELS, some_scores)))
+def test_sums_and_comparisons_agree_with_counting_by_hand(scores):
+    report = summarise(7, "m", [o for s in scores for o in graded(s, scores[s])], MODELS)
+    assert report.systems.keys() == scores.keys()
+    assert report.items == max(map(len, scores.values()), default=0)
+    for name, system in report.systems.items():
+        came = [score for score in scores[name] if score is not None]
+        assert (system.items, system.missing) == (len(scores[name]), scores[name].count(None))
+        assert system.right == came.count(1)
+        assert (system.low, system.high) == wilson(system.right, len(came))
+        if came:
+            assert system.score == system.right / len(came)
+            assert system.partial == pytest.approx(sum(came) / len(came))
+    for pair in report.comparisons:
+        both = [
+            (one == 1, two == 1)
+            for one, two in zip(scores[pair.first], scores[pair.second], strict=False)
+            if one is not None and two is not None
+        ]
+        assert pair.items == len(both) > 0
+        assert pair.only_first == both.count((True, False))
+        assert pair.only_second == both.count((False, True))
+        assert pair.p_value == mcnemar_exact(pair.only_first, pair.only_second)
+        assert pair.difference == pytest.approx(
+            sum(one for one, _ in both) / len(both) - sum(two for _, two in both) / len(both)
+        )
+    assert len(json.dumps(as_json(report), allow_nan=False)) > 0
+
+
+def test_the_three_pairs_are_compared_on_the_items_both_answered():
+    found = (
+        graded("student", [1, 1, 0, None])
+        + graded("base", [0, 0, 0, 1])
+        + graded("teacher", [1] * 4)
+    )
+    report = summarise(1, "m", found, MODELS)
+    assert [
+        (c.first, c.second, c.items, c.only_first, c.only_second) for c in report.comparisons
+    ] == [
+        ("student", "base", 3, 2, 0),
+        ("student", "teacher", 3, 0, 1),
+        ("teacher", "base", 4, 3, 0),
+    ]
+
+
+def test_a_missing_answer_is_neither_right_nor_wrong():
+    student = summarise(1, "m", graded("student", [1, 1, 0, None]), MODELS).systems["student"]
+    assert (student.right, student.missing, student.score) == (2, 1, 2 / 3)
+
+
+def test_a_system_that_never_answered_has_no_score_rather_than_zero():
+    report = as_json(summarise(1, "m", graded("teacher", [None, None]), MODELS))
+    teacher = report["systems"]["teacher"]
+    assert (teacher["score"], teacher["low"], teacher["missing"]) == (None, None, 2)
+    assert "base" not in report["systems"]
+
+
+def test_the_json_has_the_documented_shape():
+    found = outcomes({"teacher": paid(), "base": Fake(lambda _: "no"), "student": Fake()})
+    report = as_json(summarise(3, "exact match", found, MODELS, seconds=1.5))
+    assert report["items"] == 30
+    assert report["seconds"] == 1.5
+    assert report["systems"]["student"]["score"] == 1
+    for system in report["systems"].values():
+        assert system.keys() >= {
+            *("score", "low", "high", "usd_per_1k", "latency_ms_p50", "items", "right", "missing")
+        }
+    assert [(c["first"], c["second"]) for c in report["comparisons"]] == [
+        ("student", "base"),
+        ("student", "teacher"),
+        ("teacher", "base"),
+    ]
+    assert report["verdict"] == summarise(3, "exact match", found, MODELS).verdict
+    assert json.loads(json.dumps(report)) == report
+
+
+# -- verdict -----------------------------------------------------------------------------------
+
+
+def verdict(**right: tuple[int, int]) -> str:
+    """Of systems given as (right, items); the right ones come first, so pairs overlap."""
+    found = [o for s, (k, n) in right.items() for o in graded(s, [1.0] * k + [0.0] * (n - k))]
+    return summarise(1, "m", found, MODELS).verdict
+
+
+@pytest.mark.parametrize(
+    ("systems", "start"),
+    [
+        ({}, "Nothing to tell"),
+        ({"student": (12, 12), "base": (0, 12)}, "Too few items to tell: n = 12,"),
+        ({"student": (1, 100), "teacher": (3, 100)}, "Cannot be judged this way: even the teacher"),
+        ({"base": (97, 100), "teacher": (98, 100)}, "Do not fine-tune"),
+        ({"base": (40, 100), "teacher": (98, 100)}, "Worth training"),
+        ({"base": (40, 100)}, "Worth training"),
+        ({"base": (95, 100)}, "Do not fine-tune"),
+        ({"teacher": (95, 100)}, "The teacher answers 95 %"),
+        ({"student": (97, 100), "base": (97, 100), "teacher": (98, 100)}, "Do not fine-tune"),
+        ({"student": (98, 100), "base": (95, 100)}, "Do not fine-tune"),
+        ({"student": (195, 200), "base": (0, 200), "teacher": (200, 200)}, "Ship it"),
+        ({"student": (985, 1000), "base": (0, 1000), "teacher": (1000, 1000)}, "Ship it"),
+        ({"student": (99, 100), "base": (50, 100), "teacher": (80, 100)}, "Ship it"),
+        ({"student": (95, 100)}, "Ship it"),
+        (
+            {"student": (29, 30), "base": (24, 30), "teacher": (30, 30)},
+            "Too few items to tell whether",
+        ),
+        ({"student": (5, 100), "base": (5, 100), "teacher": (99, 100)}, "Not yet"),
+        ({"student": (74, 100), "base": (0, 100), "teacher": (99, 100)}, "Not yet"),
+        (
+            {"student": (26, 30), "base": (0, 30), "teacher": (29, 30)},
+            "Too few items to tell: the student",
+        ),
+        ({"student": (60, 100), "base": (0, 100)}, "Not yet"),
+    ],
+)
+def test_each_rule_speaks_where_it_applies(systems, start):
+    assert verdict(**systems).startswith(start)
+
+
+def test_the_verdict_gives_score_interval_items_and_p_in_one_sentence():
+    assert verdict(student=(195, 200), base=(0, 200), teacher=(200, 200)) == (
+        "Ship it: the student answers 97.5 % (94.3-98.9) of 200 unseen items right, "
+        "the teacher 100 %, the untrained base 0 %; "
+        "no difference from the teacher can be told (p = 0.062)."
+    )
+
+
+def test_unanswered_items_are_told():
+    found = graded("student", [1.0] * 30) + graded("teacher", [1.0] * 28 + [None] * 2)
+    assert summarise(1, "m", found, MODELS).verdict.endswith(
+        "the teacher gave no answer to 2 of 30."
+    )
+    silent = summarise(1, "m", graded("teacher", [None] * 30), MODELS).verdict
+    assert (
+        silent
+        == "Nothing to tell: no system answered any item; the teacher gave no answer to 30 of 30."
+    )
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(MODELS, some_scores)))
+def test_there_is_always_one_sentence(scores):
+    said = summarise(1, "m", [o for s in scores for o in graded(s, scores[s])], MODELS).verdict
+    assert said.endswith(".")
+    assert "\n" not in said
+
+
+@given(st.integers(20, 400).flatmap(lambda n: st.tuples(st.just(n), *[st.integers(0, n)] * 3)))
+def test_a_student_beyond_doubt_worse_than_the_teacher_or_the_base_is_never_shipped(counts):
+    n, student, base, teacher = counts
+    said = verdict(student=(student, n), base=(base, n), teacher=(teacher, n))
+    if said.startswith("Ship it"):
+        assert student >= teacher - 0.05 * n
+        assert student > base
