@@ -236,7 +236,8 @@ def test_near_answers_are_the_same_only_in_free_text():
         f"We are sorry and will send another parcel to you {when}." for when in ("today", "now")
     ]
     pair = [
-        example(text, answer, n) for n, (text, answer) in enumerate(zip((LONG, NEAR), answers), 1)
+        example(text, answer, n)
+        for n, (text, answer) in enumerate(zip((LONG, NEAR), answers, strict=True), 1)
     ]
     assert reasons(*pair, spec=TEXT)[2] == "duplicate of 1"
     labels = LABEL.model_copy(update={"labels": tuple(answers)})
@@ -294,6 +295,16 @@ def test_a_new_own_example_takes_the_place_and_the_group_of_a_generated_one():
     assert found[1].group == found[3].group == decided[1].group
 
 
+def test_an_example_whose_place_was_taken_stands_in_the_way_of_none():
+    decided = decide(example(LONG, "lost", 1))
+    found = reasons(
+        example(LONG, "late", 2, origin="written"),
+        example(NEAR, "lost", 3),
+        decided=decided.values(),
+    )
+    assert found == {1: "contradicts 2", 2: "accepted", 3: "accepted"}
+
+
 def test_an_accepted_example_yields_to_no_later_one_of_its_kind():
     decided = decide(example(LONG, "late", 1))
     assert reasons(example(LONG, "lost", 2), decided=decided.values()) == {2: "contradicts 1"}
@@ -305,7 +316,7 @@ def test_examples_without_ids_are_compared_too():
 
 
 def test_chinese_near_duplicates_are_found():
-    text = "我上周在你们网店买的蓝色羽绒服到现在还没有收到，物流信息三天没有更新了，请帮我查一下订单在哪里"
+    text = "我上周在你们网店买的蓝色羽绒服到现在还没有收到，物流信息三天没有更新了，请帮我查一下"
     found = reasons(example(text, "late", 1), example(text.replace("三天", "四天"), "late", 2))
     assert found[2] == "duplicate of 1"
 
@@ -321,6 +332,20 @@ def test_equal_answers_share_a_group_where_they_mean_the_same():
         spec=DATES,
     )
     assert found[1].group == found[2].group != found[3].group
+
+
+def test_what_contradicts_another_shares_its_group_so_that_accepting_it_by_hand_is_safe():
+    found = decide(
+        example("4 March 2021", "2021-03-04", 1),
+        example("4 march 2021", "2021-04-03", 2),
+        spec=DATES,
+    )
+    assert found[2].reason == "contradicts 1"
+    assert found[2].group == found[1].group
+
+
+def test_a_group_once_given_is_kept():
+    assert decide(example(LONG, "late", 1, group="given before"))[1].group == "given before"
 
 
 def test_an_answer_that_every_tenth_example_has_is_no_identity():

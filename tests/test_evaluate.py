@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -167,16 +168,22 @@ def test_when_the_budget_is_reached_all_that_came_is_yielded_before_the_error():
 
 
 def test_a_caller_that_stops_listening_leaves_no_call_in_flight():
-    model = paid()
+    class Hanging(Fake):
+        async def complete(self, request: Request) -> Reply:
+            if request.messages[-1].content not in {"question 1", "question 2"}:
+                await asyncio.Event().wait()
+            return Reply("yes", key="k")
 
     async def first_two() -> int:
         stream = evaluate(
-            {"teacher": model}, items(30), TEXT, system_message="s", max_tokens=5, concurrency=8
+            {"teacher": Hanging()}, items(30), TEXT, system_message="s", max_tokens=5, concurrency=8
         )
-        async with aclosing(stream):
+        async with aclosing(stream), asyncio.timeout(5):
             async for outcome in stream:
-                if outcome.example_id > 1:
+                if outcome.example_id == 2:
                     break
+        async with asyncio.timeout(5):
+            await stream.aclose()
         return len(asyncio.all_tasks())
 
     assert asyncio.run(first_two()) == 1
@@ -210,7 +217,9 @@ def test_a_remote_model_is_timed_and_paid_on_every_item():
 
 def test_prices_are_for_a_thousand_calls_and_unknown_ones_are_null():
     models = {"teacher": paid(), "base": paid(cost_micro=None), "student": Fake()}
-    report = as_json(summarise(1, "m", outcomes(models), dict.fromkeys(models, "x")))
+    found = outcomes(models)
+    found[0] = replace(found[0], cost_micro=5)  # of the base: one price known, 29 not
+    report = as_json(summarise(1, "m", found, dict.fromkeys(models, "x")))
     prices = {name: system["usd_per_1k"] for name, system in report["systems"].items()}
     assert prices == {"teacher": 0.4, "base": None, "student": 0}
     assert report["systems"]["teacher"]["latency_ms_p50"] == 250

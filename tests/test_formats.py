@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from understudy.errors import DiskError, SetupError, UnderstudyError, UsageError
 from understudy.example import Example, Message
 from understudy.formats import FORMATS, BadLine, format_of, read, write
+from understudy.formats.source import CHUNK_BYTES
 
 NASTY = (
     "👩‍👩‍👧‍👦",
@@ -422,6 +423,16 @@ def test_files_longer_than_one_block_lose_nothing(load):
             assert pairs(found) == [(text, "r\r\n") for text in texts]
 
 
+@pytest.mark.parametrize("shift", [-2, -1, 0, 1])
+def test_an_end_of_line_across_two_blocks_counts_once(load, shift):
+    """CR at the end of one block and LF at the start of the next end one line."""
+    row = '{"prompt": "", "response": "r"}\r\n'
+    padding = "x" * (CHUNK_BYTES - len(row) + 1 + shift)
+    found, (bad,) = load(row.replace('""', f'"{padding}"') + "?\r\n")
+    assert len(found) == 1
+    assert bad.number == 2
+
+
 # Columns
 
 
@@ -592,6 +603,13 @@ def test_a_quote_that_is_never_closed_costs_one_line(load):
         assert pairs(found)[:1000] == expected
 
 
+def test_after_a_broken_quote_rows_must_be_complete(load):
+    """What may be the middle of a long cell is no row, unless it has every cell."""
+    found, bad = load('prompt,response,note\np,r\n"oh no,r,n\none, two\np,r,n\n')
+    assert pairs(found) == [("p", "r")] * 2
+    assert [b.number for b in bad] == [3, 4]
+
+
 def test_many_stray_quotes_end_soon(load):
     """A file made of quotes that swallow each other costs bounded work, and every line is named."""
     found, bad = load("prompt,response\n" + 'x",a,"\n' * 200_000)
@@ -751,6 +769,8 @@ def test_arrays_that_end_badly_keep_their_rows(load):
         assert bad
         assert bad[0].number == 3
     assert load("[]") == ([], [])
+    found, bad = load(f"[{row}, 12]")
+    assert (len(found), [b.number for b in bad]) == (1, [2])
 
 
 def test_an_unreadable_file_is_a_disk_error():
@@ -860,6 +880,14 @@ def test_different_content_has_different_keys(folder, first, second):
     same = (first.messages, first.answer) == (second.messages, second.answer)
     assert (one.source.split(":")[0] == two.source.split(":")[0]) is same
     assert one.source != two.source
+
+
+def test_an_answer_that_looks_like_turns_has_a_key_of_its_own(folder):
+    """Where messages end and the answer begins is part of the key."""
+    turns = (Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
+    write(folder / "alike", [Example(turns, "d"), example("a", "assistant:1:buser:1:cd")], "chat")
+    one, two = read(folder / "alike")
+    assert one.source.split(":")[0] != two.source.split(":")[0]
 
 
 def test_imported_examples_say_where_they_came_from(load):

@@ -13,9 +13,49 @@ from hypothesis import strategies as st
 
 from understudy.similar import Index, fold, jaccard
 
-WORDS = """parcel order late refund broken screen please send again tomorrow invoice number address
-wrong colour blue green shoes jacket size small large return money card charged twice cancel account
-password delivery driver neighbour morning evening missing part manual battery charger cable""".split()
+WORDS = [
+    "parcel",
+    "order",
+    "late",
+    "refund",
+    "broken",
+    "screen",
+    "please",
+    "send",
+    "again",
+    "tomorrow",
+    "invoice",
+    "number",
+    "address",
+    "wrong",
+    "colour",
+    "blue",
+    "green",
+    "shoes",
+    "jacket",
+    "size",
+    "small",
+    "large",
+    "return",
+    "money",
+    "card",
+    "charged",
+    "twice",
+    "cancel",
+    "account",
+    "password",
+    "delivery",
+    "driver",
+    "neighbour",
+    "morning",
+    "evening",
+    "missing",
+    "part",
+    "manual",
+    "battery",
+    "charger",
+    "cable",
+]
 
 
 def sentence(chance: random.Random, words: int = 12) -> str:
@@ -94,7 +134,9 @@ def test_the_index_finds_what_comparing_all_pairs_finds(threshold, recall):
     texts += [edited(chance, text) for text in texts]
     wanted = all_pairs(texts, threshold)
     assert len(wanted) > 15
-    assert len(found_pairs(texts, threshold) & wanted) >= recall * len(wanted)
+    found = found_pairs(texts, threshold)
+    assert found <= wanted
+    assert len(found) >= recall * len(wanted)
 
 
 def test_the_index_finds_every_equal_text():
@@ -150,7 +192,8 @@ def test_boilerplate_that_hundreds_share_does_not_slow_every_look_up():
 def test_the_index_answers_alike_in_every_process():
     script = (
         "import random; from understudy.similar import Index; r = random.Random(0); i = Index(.3)\n"
-        "t = [' '.join(r.choices('red green blue order parcel late'.split(), k=7)) for _ in range(90)]\n"
+        "w = 'red green blue order parcel late'.split()\n"
+        "t = [' '.join(r.choices(w, k=7)) for _ in range(90)]\n"
         "[i.add(*pair) for pair in enumerate(t)]; print([i.similar(text) for text in t])"
     )
     seen = {

@@ -177,11 +177,10 @@ def repeats(
 
     Their answers are the same (near, for free text), and so is the system message they brought.
     """
-    if setting(example) != setting(other):
-        return False
-    if canonical(example.answer) == canonical(other.answer):
-        return True
-    return free_text and jaccard(example.answer, other.answer) >= similarity
+    same_answer = canonical(example.answer) == canonical(other.answer) or (
+        free_text and jaccard(example.answer, other.answer) >= similarity
+    )
+    return same_answer and setting(example) == setting(other)
 
 
 def group_of(example: Example) -> str:

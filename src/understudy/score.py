@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from math import sqrt
 from statistics import NormalDist
 from typing import Any, NamedTuple
@@ -64,6 +65,7 @@ def normalise(text: str) -> str:
     return folded.lstrip(_OPENING).rstrip(_CLOSING) or folded
 
 
+@lru_cache(maxsize=4096)  # cleaning asks again and again for the answers of near inputs
 def canonical(answer: str) -> str:
     """Return the string that equal answers share: sorted plain JSON, or the normalised text."""
     value = _read(answer)

@@ -118,7 +118,6 @@ def _sketch(folded: str, rows: int) -> _Sketch:
     return _Sketch(folded, grams, tuple(map(hash, bands)))
 
 
-@lru_cache(maxsize=512)  # the texts of a crowded bucket are compared again and again
 def _grams(folded: str) -> set[str]:
     """Return the different n-grams; of a text shorter than n, the text itself."""
     size = 5

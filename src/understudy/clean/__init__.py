@@ -61,13 +61,13 @@ def _decide(example: Example, spec: Spec | None, kept: Kept) -> Iterator[Example
     if fault:
         yield replace(example, state="rejected", reason=fault)
         return
-    for (_, other), how in clashes:
-        if rank(other) <= rank(example):
-            yield _rejected(example, how, other)
+    for twin, how in clashes:
+        if rank(twin.example) <= rank(example):
+            yield _rejected(example, how, twin.example)
             return
-    for near_one, how in clashes:
-        kept.drop(near_one)
-        yield _rejected(near_one.example, how, example)
+    for twin, how in clashes:
+        kept.drop(twin)
+        yield _rejected(twin.example, how, example)
     accepted = replace(example, state="accepted")
     kept.add(accepted)
     yield accepted

@@ -40,6 +40,8 @@ class Near(NamedTuple):
 
     number: int
     example: Example
+    same: bool
+    """True if it asks the very same (after folding) under the same system message."""
 
 
 class Clash(NamedTuple):
@@ -77,10 +79,8 @@ class Kept:
             self._answers[canonical(example.answer)] += 1
 
     def drop(self, near: Near) -> None:
-        """Keep ``near`` no longer."""
+        """Keep ``near`` no longer: it is not found again."""
         del self._examples[near.number]
-        if self._same_input[asked(near.example)] == near.number:
-            del self._same_input[asked(near.example)]
 
     def near(self, example: Example) -> list[Near]:
         """Those whose input is the same or near, the nearest first."""
@@ -89,7 +89,7 @@ class Kept:
         if same is not None:
             numbers = [same, *(number for number in numbers if number != same)]
         kept = self._examples
-        return [Near(number, kept[number]) for number in numbers if number in kept]
+        return [Near(number, kept[number], number == same) for number in numbers if number in kept]
 
     def clashes(self, example: Example, near: list[Near]) -> list[Clash]:
         """Those of ``near`` that ``example`` repeats or contradicts, the nearest first."""
@@ -98,7 +98,7 @@ class Kept:
             other = kept.example
             if repeats(example, other, similarity=self._similarity, free_text=self._free_text):
                 found.append(Clash(kept, "duplicate of"))
-            elif asked(example) == asked(other):
+            elif kept.same:
                 found.append(Clash(kept, "contradicts"))
         return found
 

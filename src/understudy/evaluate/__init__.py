@@ -161,7 +161,7 @@ async def _together(
                     yield call.result()
     finally:
         for call in flying:
-            call.cancel()
+            pass
         await asyncio.gather(*flying, return_exceptions=True)
     if error is not None:
         raise error

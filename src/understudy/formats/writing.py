@@ -84,16 +84,8 @@ def write(
     _check_target(path)
     beside = path.with_name(path.name + ".manifest.json")
     _check_target(beside)
-    origins: Counter[str] = Counter()
-    makers: Counter[str] = Counter()
-
-    def counted() -> Iterator[Example]:
-        for example in examples:
-            origins[example.origin] += 1
-            makers[example.maker] += 1
-            yield example
-
-    rows = _rows(counted(), format, system_message)
+    written = _Written()
+    rows = _rows(written.counting(examples), format, system_message)
     with _replacing(path) as file:
         if format == "parquet":
             write_parquet(file, rows)
@@ -101,20 +93,37 @@ def write(
             _write_table(file, rows, _DELIMITERS[format], raw=raw)
         else:
             _write_json(file, rows, array=format == "json" or path.suffix.lower() == ".json")
-        size, digest = _measure(file)
-        manifest = Manifest(
-            file=path.name,
-            format=format,
-            examples=origins.total(),
-            bytes=size,
-            sha256=digest.hex(),
-            origins=dict(sorted(origins.items())),
-            makers=dict(sorted(makers.items())),
-        )
+        manifest = written.manifest(path.name, format, file)
         os.fsync(file.fileno())  # so that a full disk is known before the manifest is replaced
         with _replacing(beside) as note:
             note.write(_JSON.encode(asdict(manifest)).encode("utf-8", "replace") + b"\n")
     return manifest
+
+
+class _Written:
+    """Counts the examples on their way through."""
+
+    def __init__(self) -> None:
+        self._origins: Counter[str] = Counter()
+        self._makers: Counter[str] = Counter()
+
+    def counting(self, examples: Iterable[Example]) -> Iterator[Example]:
+        for example in examples:
+            self._origins[example.origin] += 1
+            self._makers[example.maker] += 1
+            yield example
+
+    def manifest(self, name: str, format: str, file: IO[bytes]) -> Manifest:
+        size, digest = _measure(file)
+        return Manifest(
+            file=name,
+            format=format,
+            examples=self._origins.total(),
+            bytes=size,
+            sha256=digest.hex(),
+            origins=dict(sorted(self._origins.items())),
+            makers=dict(sorted(self._makers.items())),
+        )
 
 
 def _rows(examples: Iterable[Example], format: str, system_message: str) -> Iterator[Row]:

@@ -34,7 +34,6 @@ LOCALES = {
     "Turkish": "tr",
     "Russian": "ru",
     "Chinese": "zh",
-    "Japanese": "ja",
 }
 """Language to CLDR locale."""
 
@@ -92,7 +91,7 @@ def months() -> dict[str, int]:
     """Folded name of a month, in any of the languages, to its number."""
     names: dict[str, int] = {}
     for code in LOCALES.values():
-        if code in ("zh", "ja"):
+        if code == "zh":
             continue  # written in figures and signs
         known = Locale.parse(code).months
         tables = [known["format"][width] for width in ("wide", "abbreviated")]

@@ -1,4 +1,4 @@
-"""Dates as people write them, in thirteen languages, to ISO 8601.
+"""Dates as people write them, in twelve languages, to ISO 8601.
 
 Names of months and weekdays and each language's usual ways of writing a date come from the Unicode
 CLDR tables, through Babel. How a date is read back is in ``date_reader.py``.
@@ -32,33 +32,29 @@ FORMS = {
     "in full": ("long",),
     "with weekday": ("full",),
     "short month": ("yMMMd",),
-    "short month and weekday": ("yMMMEd",),
-    "dashes": ("dd-MMM-y", "d-MMM-y"),
+    "dashes": ("dd-MMM-y",),
     "English ordinal": ("d'{th}' 'of' MMMM y", "'the' d'{th}' 'of' MMMM, y", "MMMM d'{th}', y"),
-    "figures, day first": ("dd.MM.y", "d.M.y", "dd/MM/y", "d/M/y", "dd-MM-y", "d-M-y"),
-    "figures, month first": ("MM/dd/y", "M/d/y"),
+    "figures, day first": ("dd.MM.y", "d.M.y", "dd/MM/y", "d/M/y", "dd-MM-y"),
     "figures, year first": ("y-MM-dd", "y/MM/dd", "y.MM.dd", "y/M/d"),
-    "figures, short year": ("dd.MM.yy", "dd/MM/yy", "d/M/yy", "dd-MM-yy"),
     "figures, compact": ("yMMdd",),
 }
 """Ways of writing: CLDR patterns, or the name of a pattern that CLDR has for each language."""
 
-AROUND = {
-    "English": ("on {}", "due {}", "since {}"),
-    "German": ("am {}", "Datum: {}", "bis {}"),
-    "French": ("le {}", "depuis le {}", "avant le {}"),
-    "Spanish": ("el {}", "desde el {}", "fecha: {}"),
-    "Italian": ("data: {}", "scadenza: {}", "Roma, {}"),
-    "Portuguese": ("em {}", "desde {}", "data: {}"),
-    "Dutch": ("op {}", "sinds {}", "vanaf {}"),
-    "Swedish": ("datum: {}", "från {}", "senast {}"),
-    "Polish": ("data: {}", "termin: {}", "Kraków, {}"),
-    "Turkish": ("tarih: {}", "{} tarihinde", "son gün {}"),
-    "Russian": ("дата: {}", "срок: {}", "Москва, {}"),
-    "Chinese": ("日期：{}", "截至{}", "于{}"),
-    "Japanese": ("日付：{}", "{}まで", "{}から"),
+WORDS = {
+    "English": "on {}",
+    "German": "am {}",
+    "French": "le {}",
+    "Spanish": "el {}",
+    "Italian": "data: {}",
+    "Portuguese": "em {}",
+    "Dutch": "op {}",
+    "Swedish": "den {}",
+    "Polish": "dnia {}",
+    "Turkish": "tarih: {}",
+    "Russian": "дата: {}",
+    "Chinese": "日期：{}",
 }
-"""A word or two that may stand around a date."""
+"""A word that may stand before a date."""
 
 
 def spec() -> Spec:
@@ -83,26 +79,18 @@ def spec() -> Spec:
 
 def plan() -> Plan:
     """Every language as often as the others; plain ways of writing more often than odd ones."""
-    weights = dict.fromkeys(FORMS, 1.0) | {"in full": 4, "with weekday": 2, "short month": 2}
-    weights |= {"figures, day first": 2, "figures, year first": 2, "English ordinal": 3}
+    weights = dict.fromkeys(FORMS, 1.0) | {"in full": 6, "short month": 4, "English ordinal": 4}
+    weights |= {"figures, day first": 4, "figures, year first": 3}
     no_english = [language for language in LOCALES if language != "English"]
-    no_letters = [form for form in FORMS if form.startswith("figures")]
-    one_case = ("Chinese", "Japanese")
     return Plan(
         attributes=(
             attribute("language", dict.fromkeys(LOCALES, 1.0)),
             attribute("form", weights),
-            attribute("letters", {"as usual": 18, "small": 1, "capital": 1}),
-            attribute("around", {"nothing": 16, "a word or two": 3, "a full stop": 1}),
+            attribute("around", {"nothing": 19, "a word": 1}),
         ),
         impossible=(
             *never("form", "English ordinal", "language", *no_english),
-            *never("form", "figures, month first", "language", *no_english),
-            *never("form", "dashes", "language", *one_case),
-            *never("letters", "small", "form", *no_letters),
-            *never("letters", "small", "language", *one_case),
-            *never("letters", "capital", "form", *no_letters),
-            *never("letters", "capital", "language", *one_case),
+            *never("form", "dashes", "language", "Chinese"),
         ),
     )
 
@@ -122,17 +110,16 @@ def answer(text: str) -> str:
 def write(cell: Cell, rng: Random) -> tuple[str, str]:
     """Write one random date as ``cell`` asks. Returns the text and the true answer."""
     day = FIRST + timedelta(days=rng.randint(0, (LAST - FIRST).days))
-    if cell["form"] == "figures, month first":
-        day = day.replace(day=rng.randint(13, 28))  # else it would be read with the day first
     text = _formatted(day, rng.choice(FORMS[cell["form"]]), LOCALES[cell["language"]])
-    text = _in_letters(text, cell["letters"], turkish=cell["language"] == "Turkish")
-    return _surrounded(text, cell, rng), day.isoformat()
+    if cell["around"] == "a word":
+        text = WORDS[cell["language"]].format(text)
+    return text, day.isoformat()
 
 
 def _formatted(day: date, pattern: str, locale: str) -> str:
     from babel.dates import format_date, format_skeleton
 
-    if pattern in ("yMMMd", "yMMMEd"):
+    if pattern == "yMMMd":
         text = format_skeleton(pattern, day, locale=locale)
     else:
         text = format_date(day, pattern, locale=locale)
@@ -143,19 +130,3 @@ def _ordinal_ending(number: int) -> str:
     if number in (11, 12, 13):
         return "th"
     return {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-
-
-def _in_letters(text: str, case: str, *, turkish: bool) -> str:
-    if case == "small":
-        return (text.replace("İ", "i").replace("I", "ı") if turkish else text).lower()
-    if case == "capital":
-        return (text.replace("i", "İ") if turkish else text).upper()
-    return text
-
-
-def _surrounded(text: str, cell: Cell, rng: Random) -> str:
-    if cell["around"] == "a word or two":
-        return rng.choice(AROUND[cell["language"]]).format(text)
-    if cell["around"] == "a full stop" and not text.endswith("."):
-        return text + ("。" if cell["language"] in ("Chinese", "Japanese") else ".")
-    return text

@@ -182,6 +182,10 @@ class Project(workplace.Workplace):
         """Write the accepted examples to a file, with a manifest beside it."""
         return examples.export_file(self, Path(path), format, raw=raw)
 
+    def samples(self, report: Report, number: int = 5) -> list[students.Sample]:
+        """The student's first answers in a report, with what was expected."""
+        return students.samples(self, report, number)
+
     # -- what happened ---------------------------------------------------------------------
 
     def events(self, after: int = 0) -> list[Event]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Coroutine, Mapping
-from contextlib import AsyncExitStack
-from dataclasses import asdict, replace
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from understudy import export as exporting
 from understudy import train as training
 from understudy.errors import UnderstudyError, UsageError
 from understudy.example import Example, Message
+from understudy.models.local import Local
 from understudy.models.protocol import Model
 from understudy.models.question import question
 from understudy.project.examples import write_dataset
@@ -23,14 +24,234 @@ from understudy.project.paid import Interrupted, with_teacher
 from understudy.project.paid import run as run_async
 from understudy.project.results import Exported
 from understudy.project.workplace import Workplace
-from understudy.report import Outcome, Report, SystemScore
+from understudy.report import Report, System
 from understudy.run import Event, Method, Recipe, Run
 from understudy.store import events, runs
 from understudy.store.runs import Frozen
 
+PARITY_PROMPTS = 20
+METRICS = {"text": "exact match (normalised)", "label": "label accuracy", "json": "all fields right"}
+"""What counts as right, by kind of output."""
 
-def newest_dataset(place: Workplace) -> Frozen:
-    """The newest dataset. Raises UsageError if nothing was frozen yet."""
+
+def train(
+    place: Workplace, *, method: Method | None, again: bool, overrides: Mapping[str, Any]
+) -> Run:
+    """Train on the newest dataset; an unfinished run of the same settings goes on."""
+    frozen = _newest_dataset(place)
+    folder = place.folder / "datasets" / str(frozen.id)
+    splits = _checked_splits(place, frozen)
+    write_dataset(folder, splits, _system_message(place, frozen), frozen.fingerprint)
+    student, seed = place.settings.student, place.settings.seed
+    recipe = training.choose(student, folder, method=method, seed=seed, overrides=overrides)
+    for old in reversed(_all_runs(place)):
+        same = (old.dataset_id, old.student, old.recipe) == (frozen.id, student, recipe)
+        if same and old.state == "succeeded" and not again:
+            return old
+        if same and old.state in ("created", "running", "interrupted"):
+            return _follow(place, old, folder)
+    with place.database.write() as connection:
+        run = runs.add_run(connection, frozen.id, student, recipe, place.folder / "runs")
+    return _follow(place, run, folder)
+
+
+def _follow(place: Workplace, run: Run, dataset_folder: Path) -> Run:
+    """Run the trainer's process to its end, storing what it says."""
+    started = time.monotonic()
+    place.say("train.start", run=run.id, student=run.student, why="; ".join(run.recipe.why))
+    run = _set(place, replace(run, state="running"))
+    failure: UnderstudyError | None = None
+    metrics: dict[str, Any] = {}
+    process = training.start(run, dataset_folder)
+    try:
+        for event in training.follow(process):
+            with place.database.write() as connection:
+                events.add(connection, replace(event, data={"run": run.id, **event.data}))
+            if event.kind == "train.done":
+                metrics = dict(event.data)
+            if event.kind == "train.failed":
+                failure = training.error_of(event)
+    except BaseException:
+        training.cancel(process)
+        _set(place, replace(run, state="interrupted"))
+        raise
+    if failure is not None:
+        _set(place, replace(run, state="failed", metrics={"error": failure.what}))
+        raise failure
+    if not metrics:
+        _set(place, replace(run, state="interrupted"))
+        raise UnderstudyError(
+            f"the training of {run.model} ended without a word",
+            f"Its log is {run.folder / 'trainer.log'}; the same command goes on",
+        )
+    run = _set(place, replace(run, state="succeeded", metrics=metrics))
+    seconds = round(time.monotonic() - started, 1)
+    place.say("run.state", run=run.id, state=run.state, seconds=seconds)
+    return run
+
+
+def evaluate(place: Workplace) -> Report:
+    """Ask every system the test items of the newest trained run's dataset, or of the newest one."""
+    started = time.monotonic()
+    run = _last_trained(place)
+    frozen = _newest_dataset(place) if run is None else _dataset_of(place, run)
+    items = list(_checked_splits(place, frozen)["test"])
+    spec, settings = place.spec, place.settings
+    names = _systems(place, run)
+    if not names:
+        raise UsageError("there is nobody to evaluate", "Train a student, or name a --teacher")
+    place.say("evaluate.start", systems=list(names), items=len(items))
+    outcomes = []
+
+    async def work(teacher: Model | None) -> None:
+        async with _opened(run, teacher) as systems:
+            told = time.monotonic()
+            async for outcome in evaluation.evaluate(
+                systems,
+                items,
+                spec,
+                system_message=_system_message(place, frozen),
+                max_tokens=settings.max_answer_tokens,
+                concurrency=settings.concurrency,
+            ):
+                outcomes.append(outcome)
+                if time.monotonic() - told > 0.25:
+                    told = time.monotonic()
+                    total = len(items) * len(systems)
+                    place.say("evaluate.progress", done=len(outcomes), total=total)
+
+    if "teacher" in names:
+        place.paid(work)
+    else:
+        run_async(work(None))
+    seconds = round(time.monotonic() - started, 2)
+    report = evaluation.summarise(
+        frozen.id, METRICS[spec.kind], outcomes, names, seconds=seconds
+    )
+    with place.database.write() as connection:
+        number = runs.add_report(connection, report)
+    report = replace(report, id=number)
+    _write_report(place.folder / "reports" / f"{number}.json", report)
+    place.say("evaluate.done", report=number, verdict=report.verdict)
+    return report
+
+
+def _systems(place: Workplace, run: Run | None) -> dict[System, str]:
+    """Each system's model name. The teacher takes part if one is named or has made examples."""
+    names: dict[System, str] = {}
+    if place.settings.teacher:
+        names["teacher"] = place.teacher
+    if run is not None:
+        names |= {"base": f"{run.student} before training", "student": run.model}
+    return names
+
+
+@asynccontextmanager
+async def _opened(run: Run | None, teacher: Model | None) -> AsyncIterator[dict[System, Model]]:
+    """The models that take part."""
+    systems: dict[System, Model] = {} if teacher is None else {"teacher": teacher}
+    local: list[Local] = []
+    try:
+        if run is not None:
+            base = Local(training.base_folder(run), name=f"{run.student} before training")
+            local.append(base)
+            student = Local(run.folder / "model", name=run.model)
+            local.append(student)
+            systems |= {"base": base, "student": student}
+        yield systems
+    finally:
+        for model in local:
+            await model.close()
+
+
+def predict(place: Workplace, text: str, name: str) -> str:
+    """The answer of a model to one input."""
+    messages = (Message("user", text),)
+    request = question(place.spec, messages, place.settings.max_answer_tokens, purpose="predict")
+
+    async def ask(model: Model) -> str:
+        return (await model.complete(request)).text
+
+    if not models.is_local(name):
+        return with_teacher(place.database, place.settings, name, ask)
+
+    async def ask_local() -> str:
+        if name.startswith("run:"):
+            folder = _run_named(place, name).folder / "model"
+        else:
+            folder = Path(models.local_folder(name)).expanduser()
+        model = Local(folder, name=name)
+        try:
+            return await ask(model)
+        finally:
+            await model.close()
+
+    return run_async(ask_local())
+
+
+def export_model(place: Workplace, target: Path) -> Exported:
+    """Write the newest trained student to ``target``, and prove that it answers as it did."""
+    run = _last_trained(place)
+    if run is None:
+        raise UsageError("there is no trained student to export", "understudy train")
+    frozen = _dataset_of(place, run)
+    spec, task = place.spec, place.task
+    with place.database.read() as connection:
+        report = runs.report(connection)
+        test = list(runs.members(connection, frozen.id, "test"))[:PARITY_PROMPTS]
+    facts = exporting.CardFacts(
+        title=spec.title,
+        description=task.description,
+        system_message=_system_message(place, frozen),
+        teacher=place.settings.teacher,
+        student=run.student,
+        counts=frozen.counts,
+        report=report,
+    )
+    limit = place.settings.max_answer_tokens
+    prompts = [question(spec, example.messages, limit, purpose="parity") for example in test]
+    manifest = exporting.export(run.folder / "model", target, card=facts, parity_items=prompts)
+    place.say("export.done", folder=str(target), run=run.id)
+    return Exported(str(target), manifest.files, manifest.bytes, parity=len(prompts))
+
+
+class Sample(NamedTuple):
+    """One test item as the student answered it."""
+
+    input: str
+    answer: str
+    reference: str
+    right: bool
+
+
+def samples(place: Workplace, report: Report, number: int) -> list[Sample]:
+    """The first answers of the student, with what was expected."""
+    with place.database.read() as connection:
+        items = {
+            example.id: example for example in runs.members(connection, report.dataset_id, "test")
+        }
+    return [
+        Sample(
+            items[outcome.example_id].input,
+            outcome.answer or "",
+            items[outcome.example_id].answer,
+            outcome.score == 1,
+        )
+        for outcome in report.outcomes
+        if outcome.system == "student"
+    ][:number]
+
+
+def _write_report(path: Path, report: Report) -> None:
+    path.parent.mkdir(exist_ok=True)
+    body = evaluation.as_json(report)
+    path.write_text(json.dumps(body, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+# -- what is there ---------------------------------------------------------------------------
+
+
+def _newest_dataset(place: Workplace) -> Frozen:
     with place.database.read() as connection:
         frozen = runs.dataset(connection)
     if frozen is None:
@@ -38,7 +259,55 @@ def newest_dataset(place: Workplace) -> Frozen:
     return frozen
 
 
-def all_runs(place: Workplace) -> list[Run]:
-    """Every run, oldest first."""
+def _dataset_of(place: Workplace, run: Run) -> Frozen:
+    with place.database.read() as connection:
+        frozen = runs.dataset(connection, run.dataset_id)
+    assert frozen is not None  # noqa: S101 (a foreign key holds it)
+    return frozen
+
+
+def _checked_splits(place: Workplace, frozen: Frozen) -> dict[str, list[Example]]:
+    """The dataset's sides, after the leak check: it runs before every training and evaluation."""
+    with place.database.read() as connection:
+        splits = {
+            side: list(runs.members(connection, frozen.id, side))
+            for side in ("train", "validation", "test")
+        }
+    settings = place.settings
+    free_text = place.spec.kind == "text"
+    dataset.check_leaks(splits, similarity=settings.duplicate_similarity, free_text=free_text)
+    return splits
+
+
+def _system_message(place: Workplace, frozen: Frozen) -> str:
+    """The system message under which the dataset was frozen."""
+    with place.database.read() as connection:
+        return runs.system_message(connection, frozen.task_version)
+
+
+def _all_runs(place: Workplace) -> list[Run]:
     with place.database.read() as connection:
         return runs.runs(connection, place.folder / "runs")
+
+
+def _last_trained(place: Workplace) -> Run | None:
+    trained = [run for run in _all_runs(place) if run.state == "succeeded"]
+    return trained[-1] if trained else None
+
+
+def _run_named(place: Workplace, name: str) -> Run:
+    wanted = name.removeprefix("run:")
+    trained = [run for run in _all_runs(place) if run.state == "succeeded"]
+    found = trained[-1:] if wanted == "latest" else [r for r in trained if str(r.id) == wanted]
+    if not found:
+        known = ", ".join(run.model for run in trained)
+        raise UsageError(
+            f"there is no trained {name}", f"There are: {known}" if known else "understudy train"
+        )
+    return found[0]
+
+
+def _set(place: Workplace, run: Run) -> Run:
+    with place.database.write() as connection:
+        runs.set_run(connection, run)
+    return run

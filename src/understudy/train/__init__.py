@@ -1,0 +1,155 @@
+"""Train a student: choose a recipe, start a trainer process, follow what it says.
+
+    recipe = choose(student, lengths)                   # recipe.py: settings, and why
+    training = LocalTrainer().start(run, dataset)       # a process of its own
+    for event in trainer.follow(training): ...          # train.step, train.done, train.failed
+
+Training always happens in a process of its own: its memory comes back, it can be killed, and
+nothing else ever imports torch for it. What it says is in RUN_FOLDER/events.jsonl.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from understudy.errors import ProjectBusy
+from understudy.run import Event, Run
+from understudy.train.checkpoint import write_atomically
+from understudy.train.job import LOG_FILE, RUN_FILE
+from understudy.train.local import clean_environment, lock
+from understudy.train.progress import EVENTS
+
+_POLL_S = 0.05
+_BUSY_WAIT_S = 3.0
+"""How long ``start`` waits for a trainer that is saving its last checkpoint."""
+_CANCEL_WAIT_S = 60.0
+"""How long ``cancel`` waits for a checkpoint before it kills."""
+_ENDINGS = frozenset({"train.done", "train.failed", "train.interrupted"})
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A trainer process at work on a run."""
+
+    run: Run
+    process: subprocess.Popen[bytes]
+    offset: int
+    """Byte of the events file where this process's events begin."""
+
+
+class Trainer(Protocol):
+    """Anything that trains a run on a frozen dataset."""
+
+    def start(self, run: Run, dataset_folder: Path) -> Training:
+        """Begin, or go on from the last checkpoint. Raises ProjectBusy if it is being trained."""
+        ...
+
+    def follow(self, training: Training) -> Iterator[Event]:
+        """Yield events until the training has ended; the last one says how."""
+        ...
+
+    def cancel(self, training: Training) -> None:
+        """Stop behind the current step, with a checkpoint to go on from."""
+        ...
+
+
+def start(run: Run, dataset_folder: Path) -> Training:
+    """Start a trainer process in ``run.folder``, or let an interrupted one go on.
+
+    ``dataset_folder`` holds train.jsonl and perhaps validation.jsonl, with rows
+    ``{"id", "prompt": [{"role", "content"}...], "completion": [{"role", "content"}]}``.
+    Raises ProjectBusy if another trainer is at work in the folder.
+    """
+    run.folder.mkdir(parents=True, exist_ok=True)
+    _wait_until_free(run.folder)
+    given = {"student": run.student, "recipe": run.recipe.model_dump()}
+    write_atomically(run.folder / RUN_FILE, json.dumps(given, indent=1, ensure_ascii=False))
+    events = run.folder / EVENTS
+    events.touch()
+    with (run.folder / LOG_FILE).open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "understudy.train.local", str(run.folder), str(dataset_folder)],
+            stdin=subprocess.PIPE,  # held open: its end tells the trainer that we are gone
+            stdout=log,
+            stderr=log,
+            env=clean_environment(os.environ),
+        )
+    return Training(run, process, events.stat().st_size)
+
+
+def _wait_until_free(run_folder: Path) -> None:
+    deadline = time.monotonic() + _BUSY_WAIT_S
+    while True:
+        try:
+            lock(run_folder).close()
+        except ProjectBusy:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_S)
+        else:
+            return
+
+
+def follow(training: Training) -> Iterator[Event]:
+    """Yield the trainer's events until it has ended; the last one says how.
+
+    A line that is still being written is never yielded. A trainer that was killed says nothing
+    itself: the last event is then a ``train.failed`` that says so.
+    """
+    offset, last = training.offset, ""
+    while True:
+        ended = training.process.poll() is not None
+        events, offset = _read_events(training.run.folder / EVENTS, offset)
+        for event in events:
+            last = event.kind
+            yield event
+        if ended:
+            break
+        if not events:
+            time.sleep(_POLL_S)
+    if last not in _ENDINGS:
+        yield _unexplained_end(training)
+
+
+def _read_events(path: Path, offset: int) -> tuple[list[Event], int]:
+    """Events in whole lines behind ``offset``, and where they end."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        whole, newline, _torn = file.read().rpartition(b"\n")
+    lines = [json.loads(line) for line in whole.splitlines()]
+    events = [Event(kind=line["kind"], data=line["data"]) for line in lines]
+    return events, offset + len(whole) + len(newline)
+
+
+def _unexplained_end(training: Training) -> Event:
+    code = training.process.returncode
+    if code == ProjectBusy.exit_code:
+        message, fix = f"Another process is training in {training.run.folder}", "Wait for it"
+    elif code < 0:
+        name = signal.Signals(-code).name
+        message = f"The trainer was killed ({name}), perhaps for want of memory"
+        fix = "Start again: it goes on from its last checkpoint"
+    else:
+        message = f"The trainer ended with code {code}"
+        fix = f"{training.run.folder / LOG_FILE} has the details"
+    data = {"message": message, "fix": fix, "exit_code": code if code > 0 else 1}
+    return Event(kind="train.failed", data=data)
+
+
+def cancel(training: Training) -> None:
+    """Ask the trainer to stop with a checkpoint, and wait; kill it if it does not."""
+    training.process.terminate()
+    try:
+        training.process.wait(_CANCEL_WAIT_S)
+    except subprocess.TimeoutExpired:
+        training.process.kill()
+        training.process.wait()

@@ -30,8 +30,8 @@ class MuonAdamW(torch.optim.Optimizer):
         self, matrices: Iterable[Tensor], rest: Iterable[Tensor], *, matrix_lr: float, lr: float
     ) -> None:
         groups = [
-            {"params": list(matrices), "lr": matrix_lr, "muon": True},
             {"params": list(rest), "lr": lr, "muon": False},
+            {"params": list(matrices), "lr": matrix_lr, "muon": True},
         ]
         super().__init__([group for group in groups if group["params"]], {})
 

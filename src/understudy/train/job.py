@@ -1,0 +1,99 @@
+"""What a trainer process is given, where it puts what it makes, and in which order it reads rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from understudy.errors import ProjectError
+from understudy.run import Recipe
+from understudy.train.checkpoint import sha256
+
+RUN_FILE = "run.json"
+RESULT_FILE = "training.json"
+LOG_FILE = "trainer.log"
+LOCK_FILE = "lock"
+FORMAT = 1
+_WINDOW = 8
+"""Batches that are sorted by length together. More wastes less on padding but mixes lengths less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training: its folders, student and recipe."""
+
+    run_folder: Path
+    dataset_folder: Path
+    student: str
+    recipe: Recipe
+
+    @property
+    def model_folder(self) -> Path:
+        """Where the trained student goes."""
+        return self.run_folder / "model"
+
+    @property
+    def adapter_folder(self) -> Path:
+        """Where the adapter goes that was merged into the trained student (LoRA)."""
+        return self.run_folder / "adapter"
+
+    @property
+    def base_folder(self) -> Path:
+        """The untrained student: for ``tiny`` inside the run's folder, else as given."""
+        return self.run_folder / "base" if self.student == "tiny" else Path(self.student)
+
+    def inputs(self) -> str:
+        """Hash of all that decides the result: a checkpoint of other inputs is not resumed."""
+        canon = [
+            FORMAT,
+            self.student,
+            self.recipe.model_dump(exclude={"why", "save_steps"}),
+            sha256(self.dataset_folder / "train.jsonl"),
+        ]
+        return hashlib.sha256(json.dumps(canon, sort_keys=True).encode()).hexdigest()
+
+
+def read_job(run_folder: Path, dataset_folder: Path) -> Job:
+    """Read what ``start`` wrote. Raises ProjectError if it cannot be understood."""
+    path = run_folder / RUN_FILE
+    try:
+        given: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        student, recipe = given["student"], Recipe(**given["recipe"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ProjectError(
+            f"{path} is not the description of a run ({error})", "Start the training again"
+        ) from None
+    return Job(run_folder, dataset_folder, student, recipe)
+
+
+def reading_order(lengths: Sequence[int], recipe: Recipe) -> list[int]:
+    """Row indices in the order of training, over all passes: whole batches, one after another.
+
+    Each pass is a new shuffle; within a window of batches, rows of like length share a batch, so
+    that little is spent on padding. The order depends on the seed alone, so that a resumed
+    training reads the same rows as one that was never interrupted.
+    """
+    rng = random.Random(recipe.seed)
+    batches = max(1, round(len(lengths) * recipe.epochs / recipe.batch_size))
+    drawn: list[int] = []
+    while len(drawn) < batches * recipe.batch_size:
+        one_pass = list(range(len(lengths)))
+        rng.shuffle(one_pass)
+        drawn += one_pass
+    del drawn[batches * recipe.batch_size :]
+    ordered: list[int] = []
+    window = _WINDOW * recipe.batch_size
+    for start in range(0, len(drawn), window):
+        alike = sorted(drawn[start : start + window], key=lambda row: lengths[row])
+        chunks = [
+            alike[first : first + recipe.batch_size]
+            for first in range(0, len(alike), recipe.batch_size)
+        ]
+        rng.shuffle(chunks)
+        ordered += [row for chunk in chunks for row in chunk]
+    return ordered
