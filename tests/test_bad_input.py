@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from conftest import KEY, PRICES, Done, understudy_command
 
 Cli = Callable[..., Done]
-ROWS = "text,team\n" + "".join(f"message number {n} about parcels,team {n % 3}\n" for n in range(60))
+ROWS = "text,team\n" + "".join(
+    f"message number {n} about parcels,team {n % 3}\n" for n in range(60)
+)
 
 
 @pytest.fixture
@@ -203,7 +206,9 @@ def test_zero_usable_examples_and_too_few_to_split(understudy: Cli, project: Pat
     """Both say what to do; the second how many there are."""
     one_line(understudy("freeze", "-p", project), 2, "no usable example", "import")
     Path(project, "few.csv").write_text("text,team\none parcel,a\ntwo letters,b\n")
-    done = understudy("import", project / "few.csv", "-p", project, "--prompt", "text", "--response", "team")
+    done = understudy(
+        "import", project / "few.csv", "-p", project, "--prompt", "text", "--response", "team"
+    )
     assert done.code == 0, done.err
     one_line(understudy("freeze", "-p", project), 2, "Too few", "2")
 
@@ -229,7 +234,7 @@ def test_a_missing_file_and_an_unknown_setting(understudy: Cli, project: Path) -
 def test_a_full_disk_loses_nothing(
     understudy: Cli, server: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """T47: sending stops before the disk is full; with room again it goes on, and buys nothing twice."""
+    """T47: sending stops before the disk is full; with room again it goes on."""
     small, script = tmp_path / "small", tmp_path / "go.sh"
     small.mkdir()
     with server() as provider:

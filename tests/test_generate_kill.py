@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from conftest import PRICES, Done, Server, understudy_command
 
 EXAMPLES = 150
@@ -76,7 +77,11 @@ def kill_often(
         ).fetchone()
     assert made[0] == made[1] == EXAMPLES
     assert (held, spent) == (0, rows)
-    billed = sum(0.5 * line["input_tokens"] + 2 * line["output_tokens"] for line in provider.account() if line["paid"])
+    billed = sum(
+        0.5 * line["input_tokens"] + 2 * line["output_tokens"]
+        for line in provider.account()
+        if line["paid"]
+    )
     assert spent >= int(billed), "the ledger says less than the bill"
     return {"kills": done, "paid": answered, "twice": twice, "unknown": ledger["unknown"]}
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Server
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import Server
 from understudy.errors import BudgetReached, ProviderRefused, UnderstudyError
 from understudy.example import Message
 from understudy.models import endpoint
@@ -283,9 +283,7 @@ def test_the_budget_is_a_hard_stop(
 def test_calls_of_a_dead_process_become_unknown(database: Database) -> None:
     """T34: what was in flight counts as spent, once."""
     with database.write() as connection:
-        calls.reserve(
-            connection, "k", 1, ask(1), model="m", identity="i", reserve_micro=70
-        )
+        calls.reserve(connection, "k", 1, ask(1), model="m", identity="i", reserve_micro=70)
     with database.write() as connection:
         assert calls.recover(connection) == 1
         assert calls.recover(connection) == 0

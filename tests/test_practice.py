@@ -267,7 +267,7 @@ def test_dates_in_texts_it_did_not_write(text, iso):
 def test_no_month_name_means_two_months():
     """A folded name has one number over all languages, so the language need not be known."""
     seen: dict[str, int] = {}
-    for code in set(LOCALES.values()) - {"zh", "ja"}:
+    for code in set(LOCALES.values()) - {"zh"}:
         for width in ("wide", "abbreviated"):
             for number, name in Locale.parse(code).months["format"][width].items():
                 key = fold(name).rstrip(".")

@@ -2,7 +2,7 @@
 
     from understudy import Project
 
-    project = Project.new("dates", "Turn a written date into ISO 8601", {"teacher": "practice:dates"})
+    project = Project.new("dates", "Written dates to ISO 8601", {"teacher": "practice:dates"})
     project.generate(2000)
     project.freeze()
     project.train()

@@ -24,6 +24,9 @@ class Recipe(BaseModel):
     matrix_learning_rate: float = Field(
         0.0, ge=0, description="peak rate of Muon on weight matrices; 0: AdamW on everything"
     )
+    weight_decay: float = Field(
+        0.0, ge=0, lt=10, description="share of a weight that a step takes off, per learning rate"
+    )
     warmup_share: float = Field(0.05, ge=0, lt=1, description="share of steps spent warming up")
     lora_rank: int = Field(0, ge=0, description="rank of the adapters; 0 for full")
     max_tokens: int = Field(gt=0, description="longest example in tokens, prompt and answer")

@@ -98,7 +98,7 @@ class Face:
             print(printable(text), file=sys.stderr, flush=True)
 
     def confirm(self, question: str, *, otherwise: str) -> None:
-        """Ask a yes-or-no question. Raises UsageError if the answer is no, or nobody can be asked."""
+        """Ask a yes-or-no question. Raises UsageError if it is no, or nobody is there."""
         if self.yes:
             return
         if not sys.stdin.isatty():

@@ -73,7 +73,10 @@ def plan_table(plan: Plan) -> RenderableType:
         shares = (f"{one.value} {one.weight / total:.0%}" for one in attribute.values)
         table.add_row(_cell(attribute.name), _cell(", ".join(shares)))
     for pair in plan.impossible:
-        first, second = f"{pair.attribute} {pair.value}", f"{pair.other_attribute} {pair.other_value}"
+        first, second = (
+            f"{pair.attribute} {pair.value}",
+            f"{pair.other_attribute} {pair.other_value}",
+        )
         table.add_row("never", _cell(f"{first} with {second}"))
     return table
 
@@ -133,11 +136,13 @@ def finished(project: Project, done: Finished, seconds: float) -> RenderableType
     samples = _table("Input", "Student", "Reference", "")
     for sample in project.samples(done.report, 5):
         mark = "right" if sample.right else "wrong"
-        samples.add_row(_cell(_short(sample.input)), _cell(sample.answer), _cell(sample.reference), mark)
+        samples.add_row(
+            _cell(_short(sample.input)), _cell(sample.answer), _cell(sample.reference), mark
+        )
     lines = [
         f"project   {folder}   (examples, ledger, runs: `understudy status -p {folder}`)",
         f"model     {done.exported.path}   (answers equal on {done.exported.parity} prompts)",
-        f"next      understudy predict -p {folder} \"INPUT\"",
+        f'next      understudy predict -p {folder} "INPUT"',
         f"took      {duration(seconds)}",
     ]
     return Group("", samples, "", report_table(done.report), "", *map(_cell, lines))
@@ -157,7 +162,9 @@ def status_text(body: dict[str, Any]) -> RenderableType:
     if body["reasons"]:
         table.add_row("set apart", counted(body["reasons"]))
     for one in body["datasets"]:
-        splits = (f"{one[name]:,} {name}" for name in ("train", "validation", "test") if name in one)
+        splits = (
+            f"{one[name]:,} {name}" for name in ("train", "validation", "test") if name in one
+        )
         table.add_row(f"dataset {one['dataset']}", ", ".join(splits))
     for one in body["runs"]:
         told = f"{one['student']} on dataset {one['dataset']}: {one['state']}"
@@ -186,7 +193,9 @@ def ledger_table(body: dict[str, Any]) -> RenderableType:
     made_up = any(row["model"].startswith("practice:") for row in body["lines"])
     total = f"{body['calls']:,} calls, spent {usd(round(body['spent_usd'] * MICRO))}, {budget}"
     note = " (practice prices are made up)" if made_up else ""
-    unknown = f"; {body['unknown']:,} with unknown outcome count as spent" if body["unknown"] else ""
+    unknown = (
+        f"; {body['unknown']:,} with unknown outcome count as spent" if body["unknown"] else ""
+    )
     return Group(table, "", total + note + unknown)
 
 

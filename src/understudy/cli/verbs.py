@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from dataclasses import asdict
@@ -186,7 +185,9 @@ def pilot(face: Face, examples: Examples = 200) -> None:
 @verb(*MONEY, "per_call")
 def generate(
     face: Face,
-    examples: Annotated[int | None, typer.Argument(min=1, help="Generated examples in all.")] = None,
+    examples: Annotated[
+        int | None, typer.Argument(min=1, help="Generated examples in all.")
+    ] = None,
 ) -> None:
     """Generate until there are that many. The same command again goes on where it stopped."""
     from understudy.cli.show import generated
@@ -220,11 +221,14 @@ def import_(
         face.say(f"{file}:{number}: {reason}")
     if len(result.bad) > 20:
         face.say(f"{file}: and {len(result.bad) - 20:,} more bad lines")
-    text = f"{result.added:,} new examples of {result.rows:,} good rows, {result.accepted:,} accepted"
+    text = (
+        f"{result.added:,} new examples of {result.rows:,} good rows, {result.accepted:,} accepted"
+    )
     face.finish(asdict(result), text)
     if result.bad:
+        number, reason = result.bad[0]
         raise PartlyDone(
-            f"{len(result.bad):,} bad lines in {file}, first {result.bad[0][0]}: {result.bad[0][1]}",
+            f"{len(result.bad):,} bad lines in {file}, first {number}: {reason}",
             "The good ones are kept; mend the file and import it again",
         )
 
@@ -281,7 +285,9 @@ def evaluate(face: Face) -> None:
 def predict(
     face: Face,
     text: Annotated[str, typer.Argument(metavar="INPUT", help="The input; - reads stdin.")],
-    model: Annotated[str, typer.Option(help="run:N, run:latest, or any model name.")] = "run:latest",
+    model: Annotated[
+        str, typer.Option(help="run:N, run:latest, or any model name.")
+    ] = "run:latest",
 ) -> None:
     """The answer of the student (or another model) to one input, alone on stdout."""
     text = sys.stdin.read() if text == "-" else text
@@ -390,7 +396,5 @@ def config(
         change_setting(face.folder, name, value)
     configured = load(face.folder, face.flags)
     values = configured.settings.model_dump()
-    body = {
-        key: {"value": values[key], "origin": configured.origin[key]} for key in sorted(values)
-    }
+    body = {key: {"value": values[key], "origin": configured.origin[key]} for key in sorted(values)}
     face.finish(body, settings_table(configured))

@@ -161,7 +161,7 @@ async def _together(
                     yield call.result()
     finally:
         for call in flying:
-            pass
+            call.cancel()
         await asyncio.gather(*flying, return_exceptions=True)
     if error is not None:
         raise error

@@ -43,9 +43,10 @@ async def generate(
 ) -> AsyncIterator[Example | Failure]:
     """Yield ``wanted`` examples as they are made, and every failure on the way.
 
-    ``known`` holds the inputs that the project has already, folded (similar.fold); it grows. The requests are
-    the same for the same seed, so that a second run finds in the ledger what the first one bought,
-    and an interrupted one goes on where it was. Fewer are yielded if the teacher repeats itself.
+    ``known`` holds the inputs that the project has already, folded (similar.fold); it grows. The
+    requests are the same for the same seed, so that a second run finds in the ledger what the first
+    one bought, and an interrupted one goes on where it was. Fewer are yielded if the teacher
+    repeats itself.
 
     Calls in flight when an error ends it all are finished and yielded first; then it is raised:
     BudgetReached, ProviderRefused, DiskError, Stopped.
@@ -103,7 +104,7 @@ class _Batch:
 
 
 def _batches(plan: Plan, per_call: int, seed: int) -> Iterator[_Batch]:
-    """Batch after batch of the plan's cells. Always whole ones, so that their keys stay the same."""
+    """Batch after batch of the plan's cells; always whole ones: their keys stay the same."""
     for number, cell in enumerate(cells(plan, seed)):
         yield _Batch(cell, number, per_call)
 
@@ -140,7 +141,7 @@ class _Work:
                 await self._change.wait()
 
     def admit(self, batch: _Batch, found: list[str]) -> None:
-        """Take the new inputs of a batch, as many as are wanted; answers to repeats are not bought."""
+        """Take the new inputs of a batch, as many as are wanted; repeats are not answered."""
         self.expected -= batch.how_many
         fresh = 0
         for text in found:

@@ -50,7 +50,7 @@ def check_folder(folder: Path) -> None:
         pickled = [path.name for end in ("bin", "pt", "pth") for path in folder.glob(f"*.{end}")]
         if pickled:
             raise SetupError(
-                f"{folder} has only pickled weights ({sorted(pickled)[0]}), which can run code",
+                f"{folder} has only pickled weights ({min(pickled)}), which can run code",
                 "Convert them to safetensors and give that folder",
             )
         raise SetupError(f"{folder} has no *.safetensors weights", _FOLDER_ADVICE)
@@ -147,7 +147,7 @@ def load_model(folder: Path, *, dtype: str = "auto") -> Any:
             "Fetch the model again, or choose another",
         ) from None
     if report["missing_keys"]:
-        lacking = sorted(report["missing_keys"])[0]
+        lacking = min(report["missing_keys"])
         raise SetupError(
             f"The weights in {folder} lack {lacking}", "Fetch the model again, or choose another"
         )

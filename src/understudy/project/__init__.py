@@ -1,6 +1,6 @@
 """Project: a folder, its store, and the verbs in the order of the data.
 
-    describe -> plan -> pilot -> generate or import -> clean -> freeze -> train -> evaluate -> export
+    describe, plan, pilot, generate (or import), clean, freeze, train, evaluate, export
 
 Each verb reads what the one before it stored, and stores what it makes; each can be run alone,
 again, and after a crash. This is the one place where stages meet storage and money.
@@ -172,7 +172,7 @@ class Project(workplace.Workplace):
             return students.predict(self, text, model)
 
     def export(self, target: str | Path | None = None) -> Exported:
-        """Write the newest trained student as a folder to hand over, and prove that it is the same."""
+        """Write the newest trained student as a folder to hand over; prove that it is the same."""
         with self.writing():
             return students.export_model(self, Path(target) if target else self.folder / "export")
 

@@ -15,23 +15,32 @@ from understudy import evaluate as evaluation
 from understudy import export as exporting
 from understudy import train as training
 from understudy.errors import UnderstudyError, UsageError
-from understudy.example import Example, Message
+from understudy.example import Example, Message, Split
 from understudy.models.local import Local
 from understudy.models.protocol import Model
 from understudy.models.question import question
 from understudy.project.examples import write_dataset
-from understudy.project.paid import Interrupted, with_teacher
 from understudy.project.paid import run as run_async
+from understudy.project.paid import with_teacher
 from understudy.project.results import Exported
 from understudy.project.workplace import Workplace
 from understudy.report import Report, System
-from understudy.run import Event, Method, Recipe, Run
-from understudy.store import events, runs
+from understudy.run import Event, Method, Run
+from understudy.store import events, runs, tasks
 from understudy.store.runs import Frozen
+from understudy.task import Spec
+from understudy.train.recipe import TINY, choose
 
 PARITY_PROMPTS = 20
-METRICS = {"text": "exact match (normalised)", "label": "label accuracy", "json": "all fields right"}
+METRICS = {
+    "text": "exact match (normalised)",
+    "label": "label accuracy",
+    "json": "all fields right",
+}
 """What counts as right, by kind of output."""
+
+
+Splits = dict[Split, list[Example]]
 
 
 def train(
@@ -41,9 +50,11 @@ def train(
     frozen = _newest_dataset(place)
     folder = place.folder / "datasets" / str(frozen.id)
     splits = _checked_splits(place, frozen)
-    write_dataset(folder, splits, _system_message(place, frozen), frozen.fingerprint)
-    student, seed = place.settings.student, place.settings.seed
-    recipe = training.choose(student, folder, method=method, seed=seed, overrides=overrides)
+    spec = _spec_of(place, frozen)
+    write_dataset(folder, splits, spec.system_message, frozen.fingerprint)
+    student, seed = _student(place.settings.student), place.settings.seed
+    lengths = [dataset.size(example, spec.system_message) for example in splits["train"]]
+    recipe = choose(student, lengths, method=method, seed=seed, overrides=overrides)
     for old in reversed(_all_runs(place)):
         same = (old.dataset_id, old.student, old.recipe) == (frozen.id, student, recipe)
         if same and old.state == "succeeded" and not again:
@@ -58,36 +69,40 @@ def train(
 def _follow(place: Workplace, run: Run, dataset_folder: Path) -> Run:
     """Run the trainer's process to its end, storing what it says."""
     started = time.monotonic()
-    place.say("train.start", run=run.id, student=run.student, why="; ".join(run.recipe.why))
+    place.say("train.start", run=run.id, student=run.student, why=" ".join(run.recipe.why))
     run = _set(place, replace(run, state="running"))
-    failure: UnderstudyError | None = None
-    metrics: dict[str, Any] = {}
-    process = training.start(run, dataset_folder)
+    at_work = training.start(run, dataset_folder)
+    last = Event("train.failed", {"message": "the trainer said nothing"})
     try:
-        for event in training.follow(process):
+        for last in training.follow(at_work):
             with place.database.write() as connection:
-                events.add(connection, replace(event, data={"run": run.id, **event.data}))
-            if event.kind == "train.done":
-                metrics = dict(event.data)
-            if event.kind == "train.failed":
-                failure = training.error_of(event)
+                events.add(connection, replace(last, data={"run": run.id, **last.data}))
     except BaseException:
-        training.cancel(process)
+        training.cancel(at_work)
         _set(place, replace(run, state="interrupted"))
         raise
-    if failure is not None:
-        _set(place, replace(run, state="failed", metrics={"error": failure.what}))
-        raise failure
-    if not metrics:
-        _set(place, replace(run, state="interrupted"))
-        raise UnderstudyError(
-            f"the training of {run.model} ended without a word",
-            f"Its log is {run.folder / 'trainer.log'}; the same command goes on",
-        )
-    run = _set(place, replace(run, state="succeeded", metrics=metrics))
+    if last.kind != "train.done":
+        stopped = last.kind == "train.interrupted"
+        _set(place, replace(run, state="interrupted" if stopped else "failed"))
+        raise _error(last)
+    run = _set(place, replace(run, state="succeeded", metrics=last.data))
     seconds = round(time.monotonic() - started, 1)
     place.say("run.state", run=run.id, state=run.state, seconds=seconds)
     return run
+
+
+def _error(event: Event) -> UnderstudyError:
+    """What the trainer's last words say."""
+    error = UnderstudyError(str(event.data["message"]), str(event.data.get("fix", "")))
+    error.exit_code = int(event.data.get("exit_code", 1))
+    return error
+
+
+def _student(name: str) -> str:
+    """``tiny``, or the absolute folder of a model: the same model has one name in every run."""
+    if name == TINY:
+        return name
+    return str(Path(models.local_folder(name)).expanduser().absolute())
 
 
 def evaluate(place: Workplace) -> Report:
@@ -96,7 +111,7 @@ def evaluate(place: Workplace) -> Report:
     run = _last_trained(place)
     frozen = _newest_dataset(place) if run is None else _dataset_of(place, run)
     items = list(_checked_splits(place, frozen)["test"])
-    spec, settings = place.spec, place.settings
+    spec, settings = _spec_of(place, frozen), place.settings
     names = _systems(place, run)
     if not names:
         raise UsageError("there is nobody to evaluate", "Train a student, or name a --teacher")
@@ -110,7 +125,7 @@ def evaluate(place: Workplace) -> Report:
                 systems,
                 items,
                 spec,
-                system_message=_system_message(place, frozen),
+                system_message=spec.system_message,
                 max_tokens=settings.max_answer_tokens,
                 concurrency=settings.concurrency,
             ):
@@ -125,9 +140,7 @@ def evaluate(place: Workplace) -> Report:
     else:
         run_async(work(None))
     seconds = round(time.monotonic() - started, 2)
-    report = evaluation.summarise(
-        frozen.id, METRICS[spec.kind], outcomes, names, seconds=seconds
-    )
+    report = evaluation.summarise(frozen.id, METRICS[spec.kind], outcomes, names, seconds=seconds)
     with place.database.write() as connection:
         number = runs.add_report(connection, report)
     report = replace(report, id=number)
@@ -136,9 +149,9 @@ def evaluate(place: Workplace) -> Report:
     return report
 
 
-def _systems(place: Workplace, run: Run | None) -> dict[System, str]:
+def _systems(place: Workplace, run: Run | None) -> dict[str, str]:
     """Each system's model name. The teacher takes part if one is named or has made examples."""
-    names: dict[System, str] = {}
+    names: dict[str, str] = {}
     if place.settings.teacher:
         names["teacher"] = place.teacher
     if run is not None:
@@ -153,7 +166,7 @@ async def _opened(run: Run | None, teacher: Model | None) -> AsyncIterator[dict[
     local: list[Local] = []
     try:
         if run is not None:
-            base = Local(training.base_folder(run), name=f"{run.student} before training")
+            base = Local(_base_folder(run), name=f"{run.student} before training")
             local.append(base)
             student = Local(run.folder / "model", name=run.model)
             local.append(student)
@@ -164,10 +177,17 @@ async def _opened(run: Run | None, teacher: Model | None) -> AsyncIterator[dict[
             await model.close()
 
 
+def _base_folder(run: Run) -> Path:
+    """The model that the student was before training."""
+    return run.folder / "base" if run.student == TINY else Path(run.student)
+
+
 def predict(place: Workplace, text: str, name: str) -> str:
     """The answer of a model to one input."""
-    messages = (Message("user", text),)
-    request = question(place.spec, messages, place.settings.max_answer_tokens, purpose="predict")
+    run = _run_named(place, name) if name.startswith("run:") else None
+    spec = place.spec if run is None else _spec_of(place, _dataset_of(place, run))
+    limit = place.settings.max_answer_tokens
+    request = question(spec, (Message("user", text),), limit, purpose="predict")
 
     async def ask(model: Model) -> str:
         return (await model.complete(request)).text
@@ -175,11 +195,9 @@ def predict(place: Workplace, text: str, name: str) -> str:
     if not models.is_local(name):
         return with_teacher(place.database, place.settings, name, ask)
 
+    folder = Path(models.local_folder(name)).expanduser() if run is None else run.folder / "model"
+
     async def ask_local() -> str:
-        if name.startswith("run:"):
-            folder = _run_named(place, name).folder / "model"
-        else:
-            folder = Path(models.local_folder(name)).expanduser()
         model = Local(folder, name=name)
         try:
             return await ask(model)
@@ -195,14 +213,14 @@ def export_model(place: Workplace, target: Path) -> Exported:
     if run is None:
         raise UsageError("there is no trained student to export", "understudy train")
     frozen = _dataset_of(place, run)
-    spec, task = place.spec, place.task
+    spec, task = _spec_of(place, frozen), place.task
     with place.database.read() as connection:
         report = runs.report(connection)
         test = list(runs.members(connection, frozen.id, "test"))[:PARITY_PROMPTS]
     facts = exporting.CardFacts(
         title=spec.title,
         description=task.description,
-        system_message=_system_message(place, frozen),
+        system_message=spec.system_message,
         teacher=place.settings.teacher,
         student=run.student,
         counts=frozen.counts,
@@ -266,23 +284,22 @@ def _dataset_of(place: Workplace, run: Run) -> Frozen:
     return frozen
 
 
-def _checked_splits(place: Workplace, frozen: Frozen) -> dict[str, list[Example]]:
+def _checked_splits(place: Workplace, frozen: Frozen) -> Splits:
     """The dataset's sides, after the leak check: it runs before every training and evaluation."""
     with place.database.read() as connection:
-        splits = {
-            side: list(runs.members(connection, frozen.id, side))
-            for side in ("train", "validation", "test")
-        }
+        sides: tuple[Split, ...] = ("train", "validation", "test")
+        splits = {side: list(runs.members(connection, frozen.id, side)) for side in sides}
     settings = place.settings
-    free_text = place.spec.kind == "text"
+    free_text = _spec_of(place, frozen).kind == "text"
     dataset.check_leaks(splits, similarity=settings.duplicate_similarity, free_text=free_text)
     return splits
 
 
-def _system_message(place: Workplace, frozen: Frozen) -> str:
-    """The system message under which the dataset was frozen."""
+def _spec_of(place: Workplace, frozen: Frozen) -> Spec:
+    """The spec under which the dataset was frozen: a later one does not change what was trained."""
     with place.database.read() as connection:
-        return runs.system_message(connection, frozen.task_version)
+        spec = tasks.version(connection, frozen.task_version).spec
+    return spec or place.spec
 
 
 def _all_runs(place: Workplace) -> list[Run]:

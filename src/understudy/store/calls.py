@@ -71,7 +71,7 @@ _SPEND = purse.update().values(
 def _ending(*columns: str) -> tuple[tuple[str, ...], sa.Update]:
     """The statement that writes those columns of one row."""
     row = (call.c.key == sa.bindparam("b_key")) & (call.c.attempt == sa.bindparam("b_attempt"))
-    values = {name: sa.bindparam(name) for name in columns}
+    values: dict[str, sa.BindParameter[object]] = {name: sa.bindparam(name) for name in columns}
     return columns, call.update().where(row).values(values)
 
 

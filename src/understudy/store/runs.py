@@ -17,7 +17,6 @@ from understudy.run import Recipe, Run, RunState
 from understudy.store import schema
 from understudy.store.database import now
 from understudy.store.examples import example_of
-from understudy.task import Spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +75,6 @@ def datasets(connection: sa.Connection) -> list[Frozen]:
         _dataset(row)
         for row in connection.execute(sa.select(schema.dataset).order_by(schema.dataset.c.id))
     ]
-
-
-def system_message(connection: sa.Connection, task_version: int) -> str:
-    """The system message of that version of the task."""
-    text = connection.scalar(
-        sa.select(schema.task.c.spec).where(schema.task.c.version == task_version)
-    )
-    return Spec.model_validate_json(text).system_message if text else ""
 
 
 def members(connection: sa.Connection, dataset_id: int, split: Split) -> Iterator[Example]:

@@ -32,6 +32,12 @@ def latest(connection: sa.Connection) -> Task | None:
     return None if row is None else _task(row)
 
 
+def version(connection: sa.Connection, number: int) -> Task:
+    """That version of the task."""
+    row = connection.execute(sa.select(schema.task).where(schema.task.c.version == number)).one()
+    return _task(row)
+
+
 def versions(connection: sa.Connection) -> list[Task]:
     """Every version, oldest first."""
     return [

@@ -42,7 +42,7 @@ def seal(folder: Path, *, inputs: str) -> None:
 
 def newest(run_folder: Path, *, inputs: str) -> Found:
     """Find the newest whole checkpoint made from ``inputs``; delete those that are not whole."""
-    removed = []
+    removed: list[str] = []
     for folder in reversed(_all(run_folder)):
         reason = fault(folder, inputs=inputs)
         if reason is None:

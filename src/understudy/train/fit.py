@@ -22,6 +22,7 @@ from understudy.models.huggingface import load_model, load_tokenizer
 from understudy.train import checkpoint, sft
 from understudy.train.job import RESULT_FILE, Job
 from understudy.train.progress import EventLog, peak_memory_mb
+from understudy.train.recipe import TINY
 from understudy.train.rows import Row, encode_rows, read_rows
 
 MOST_VALIDATION_ROWS = 500
@@ -50,7 +51,7 @@ def fit(job: Job, events: EventLog, stop: sft.Stop) -> dict[str, Any]:
     began = time.monotonic()
     events.say("train.loading", student=job.student)
     rows = read_rows(job.dataset_folder / "train.jsonl")
-    if job.student == "tiny":
+    if job.student == TINY:
         _make_tiny(job, rows)
     tokenizer = load_tokenizer(job.base_folder)
     encoded = encode_rows(tokenizer, rows, max_tokens=job.recipe.max_tokens)
@@ -59,7 +60,9 @@ def fit(job: Job, events: EventLog, stop: sft.Stop) -> dict[str, Any]:
 
     from_step = _resume_from(job, events)
     trainer.train(
-        resume_from_checkpoint=str(job.run_folder / f"checkpoint-{from_step}") if from_step else None
+        resume_from_checkpoint=str(job.run_folder / f"checkpoint-{from_step}")
+        if from_step
+        else None
     )
     if trainer.state.global_step < trainer.state.max_steps:
         raise Interrupted(trainer.state.global_step)
@@ -112,13 +115,15 @@ def _resume_from(job: Job, events: EventLog) -> int:
 
 
 def _metrics(trainer: sft.AnswerTrainer) -> dict[str, Any]:
-    """What the run reports. Raises UnderstudyError if the student ended worse than a blind guess."""
+    """What the run reports. Raises UnderstudyError if it ended worse than a blind guess."""
     state, model = trainer.state, trainer.model
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     loss = fmean(losses[-_LAST_STEPS:])
     blind = math.log(model.config.get_text_config().vocab_size)
     if loss > _WORSE_THAN_GUESSING * blind:
-        raise sft.diverged(f"the loss ended at {loss:.3g}, a blind guess has {blind:.2g}", len(losses))
+        raise sft.diverged(
+            f"the loss ended at {loss:.3g}, a blind guess has {blind:.2g}", len(losses)
+        )
     weights = list(model.parameters())
     speed = trainer.progress.speed.at(state.global_step)
     return {

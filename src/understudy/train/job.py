@@ -1,4 +1,4 @@
-"""What a trainer process is given, where it puts what it makes, and in which order it reads rows."""
+"""What a trainer process is given, where it puts what it makes, in which order it reads rows."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from understudy.errors import ProjectError
 from understudy.run import Recipe
 from understudy.train.checkpoint import sha256
+from understudy.train.recipe import TINY, student_folder
 
 RUN_FILE = "run.json"
 RESULT_FILE = "training.json"
@@ -20,7 +21,7 @@ LOG_FILE = "trainer.log"
 LOCK_FILE = "lock"
 FORMAT = 1
 _WINDOW = 8
-"""Batches that are sorted by length together. More wastes less on padding but mixes lengths less."""
+"""Batches that are sorted by length together: more saves padding, fewer mixes lengths better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Job:
     @property
     def base_folder(self) -> Path:
         """The untrained student: for ``tiny`` inside the run's folder, else as given."""
-        return self.run_folder / "base" if self.student == "tiny" else Path(self.student)
+        return base_folder(self.student, self.run_folder)
 
     def inputs(self) -> str:
         """Hash of all that decides the result: a checkpoint of other inputs is not resumed."""
@@ -56,6 +57,11 @@ class Job:
             sha256(self.dataset_folder / "train.jsonl"),
         ]
         return hashlib.sha256(json.dumps(canon, sort_keys=True).encode()).hexdigest()
+
+
+def base_folder(student: str, run_folder: Path) -> Path:
+    """Folder of the untrained student: for ``tiny`` inside the run's, else as given."""
+    return run_folder / "base" if student == TINY else student_folder(student)
 
 
 def read_job(run_folder: Path, dataset_folder: Path) -> Job:

@@ -73,7 +73,7 @@ def _arguments(job: Job, *, longest: int, steps: int) -> SFTConfig:
         learning_rate=recipe.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=math.ceil(recipe.warmup_share * steps),
-        weight_decay=0.0,
+        weight_decay=recipe.weight_decay,
         max_grad_norm=1.0,
         seed=recipe.seed,
         use_cpu=not on_gpu(),
@@ -120,11 +120,12 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Muon and AdamW if the recipe has a matrix learning rate, else AdamW."""
-        if self.recipe.matrix_learning_rate and self.optimizer is None:
+        if self.recipe.matrix_learning_rate:
             self.optimizer = optimizer.for_model(
                 model or self.model,
                 lr=self.recipe.learning_rate,
                 matrix_lr=self.recipe.matrix_learning_rate,
+                decay=self.recipe.weight_decay,
             )
         made: torch.optim.Optimizer = super().create_optimizer(model)
         return made
@@ -169,7 +170,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Refuse to write a gradient that is no number into the weights."""
         grads = [weight.grad for weight in model.parameters() if weight.grad is not None]
-        if not torch.stack(torch._foreach_norm(grads)).isfinite().all():
+        if not all(grad.isfinite().all() for grad in grads):
             raise diverged("the gradient was not finite", state.global_step + 1)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

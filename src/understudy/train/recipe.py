@@ -1,0 +1,176 @@
+"""Choose the settings of a training from the student and the data, and say why.
+
+Reads file headers alone: nothing heavy is imported, no weight is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from understudy.errors import UsageError
+from understudy.models.huggingface import check_folder
+from understudy.run import Method, Recipe
+from understudy.train.rows import read_rows
+
+TINY = "tiny"
+"""The student that is made from the training split."""
+TINY_EXAMPLES_SEEN = 16_000
+"""Examples that a tiny student reads in all. Measured: 500 rows 32 times or 4,000 rows 4 times."""
+EXAMPLES_SEEN = 3_000
+"""Examples that a pre-trained student reads in all: it knows the language and learns the task."""
+FULL_BELOW = 50_000_000
+"""Parameters under which all weights are trained: adapters would save nothing."""
+CHECKPOINTS = 8
+LONGEST_TINY = 2_048
+_USUAL_CONTEXT = 2_048
+
+
+def choose(
+    student: str,
+    dataset_folder: Path,
+    *,
+    method: Method | None = None,
+    seed: int = 0,
+    overrides: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """Choose a recipe for ``student`` (``tiny``, or a folder) and the rows in train.jsonl.
+
+    ``overrides`` replace what was chosen, by the names of Recipe. Raises UsageError for a wrong
+    override or no rows, SetupError for a folder that is no safe model.
+    """
+    lengths = _lengths(dataset_folder / "train.jsonl")
+    if not lengths:
+        raise UsageError("There are no training rows", "Freeze a dataset with more examples")
+    if student == TINY:
+        chosen = _tiny(lengths)
+    else:
+        chosen = _pretrained(student_folder(student), lengths, method)
+    if method is not None and method != chosen["method"]:
+        raise UsageError("A tiny student is trained in full", "Leave the method out")
+    given = dict(overrides or {})
+    why = [*chosen.pop("why"), *(f"{name} {value}: as asked." for name, value in given.items())]
+    settings = chosen | {"seed": seed} | given
+    try:
+        settings.setdefault("save_steps", _save_steps(len(lengths), settings))
+        return Recipe(**settings, why=tuple(why))
+    except (ValidationError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise UsageError(
+            f"The recipe cannot be used: {_first_problem(error)}", f"Settings: {_names()}"
+        ) from None
+
+
+def student_folder(student: str) -> Path:
+    """Folder of a pre-trained student, given as a path or as ``hf:path``."""
+    return Path(student.removeprefix("hf:")).expanduser()
+
+
+def _tiny(lengths: Sequence[int]) -> dict[str, Any]:
+    epochs = _epochs(TINY_EXAMPLES_SEEN, len(lengths), most=60)
+    return {
+        "method": "full",
+        "epochs": epochs,
+        "batch_size": 32,
+        "learning_rate": 3e-3,
+        "matrix_learning_rate": 0.02,
+        "weight_decay": 0.5,
+        "max_tokens": min(LONGEST_TINY, max(lengths) + 8),
+        "why": [
+            "All weights are trained: a tiny student starts from nothing.",
+            _passes(epochs, len(lengths)),
+            "Muon on matrices, AdamW on the rest, weight decay: that learns most from few rows.",
+        ],
+    }
+
+
+def _pretrained(folder: Path, lengths: Sequence[int], method: Method | None) -> dict[str, Any]:
+    check_folder(folder)
+    size = count_parameters(folder)
+    chosen = method or ("full" if size < FULL_BELOW else "lora")
+    epochs = _epochs(EXAMPLES_SEEN, len(lengths), most=5)
+    context = _context(folder)
+    settings: dict[str, Any] = {
+        "method": chosen,
+        "epochs": epochs,
+        "batch_size": 16 if len(lengths) >= 160 else 4,
+        "max_tokens": min(context, max(lengths) + 64),
+        "why": [
+            f"{chosen}: the student has {size / 1e6:,.1f} million parameters.",
+            _passes(epochs, len(lengths)),
+        ],
+    }
+    if chosen == "lora":
+        settings |= {
+            "lora_rank": 16 if size < 3e9 else 32,
+            "learning_rate": 5e-4 if size < 1e9 else 2e-4 if size < 2e10 else 1e-4,
+        }
+    else:
+        settings["learning_rate"] = 1e-3 if size < 2e7 else 1e-4 if size < 5e8 else 2e-5
+    return settings
+
+
+def count_parameters(folder: Path) -> int:
+    """Count the weights in a folder's safetensors files from their headers.
+
+    Format: 8 bytes little-endian length, then JSON of name to dtype, shape and offsets
+    (https://huggingface.co/docs/safetensors, format). Raises UsageError for a damaged header.
+    """
+    total = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with path.open("rb") as file:
+                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, KeyError, TypeError, MemoryError, OverflowError):
+            raise UsageError(f"{path} is damaged", "Fetch the model again") from None
+        for shape in shapes:
+            size = 1
+            for extent in shape:
+                size *= extent
+            total += size
+    return total
+
+
+def _lengths(path: Path) -> list[int]:
+    """UTF-8 bytes of each row, prompt and answer; no token is shorter than a byte."""
+    return [
+        sum(len(turn.content.encode("utf-8", "replace")) for turn in row.prompt)
+        + len(row.answer.encode("utf-8", "replace"))
+        for row in read_rows(path)
+    ]
+
+
+def _epochs(seen: int, rows: int, *, most: float) -> float:
+    """Passes over the rows, so that about ``seen`` examples are read in all; one at least."""
+    return round(min(most, max(1.0, seen / rows)), 1)
+
+
+def _passes(epochs: float, rows: int) -> str:
+    return f"{epochs:g} passes over {rows:,} rows: {round(epochs * rows):,} examples read in all."
+
+
+def _context(folder: Path) -> int:
+    """Longest text the student can read, in tokens."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return int(config.get("max_position_embeddings") or _USUAL_CONTEXT)
+
+
+def _save_steps(rows: int, settings: Mapping[str, Any]) -> int:
+    """Steps between checkpoints: about eight of them in all."""
+    steps = rows * float(settings["epochs"]) / float(settings["batch_size"])
+    return max(1, round(steps / CHECKPOINTS))
+
+
+def _first_problem(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{first['loc'][0]}: {first['msg'].lower()}, got {first['input']!r}"
+    return str(error)
+
+
+def _names() -> str:
+    return ", ".join(name for name in Recipe.model_fields if name != "why")
