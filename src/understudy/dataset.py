@@ -20,6 +20,7 @@ from typing import Any
 
 from understudy.errors import UnderstudyError, UsageError
 from understudy.example import Example, Message, Split
+from understudy.models import question
 from understudy.score import canonical
 from understudy.similar import Index, fold, jaccard
 
@@ -106,9 +107,7 @@ def prompt(example: Example, system_message: str) -> tuple[Message, ...]:
 
     An example that brought a system message keeps its own.
     """
-    if not system_message or example.messages[0].role == "system":
-        return example.messages
-    return (Message("system", system_message), *example.messages)
+    return question.prompt(system_message, example.messages)
 
 
 def fingerprint(splits: Splits, system_message: str) -> str:

@@ -40,7 +40,9 @@ class Settings(BaseModel):
     duplicate_similarity: float = Field(
         0.8, gt=0, le=1, description="inputs this alike (Jaccard of character n-grams) repeat"
     )
-    validation_share: float = Field(0.1, ge=0, lt=0.5, description="share of groups for validation")
+    validation_share: float = Field(
+        0.05, ge=0, lt=0.5, description="share of groups for validation"
+    )
     test_share: float = Field(0.15, gt=0, lt=0.5, description="share of groups for the test")
     seed: int = Field(0, ge=0, lt=2**31, description="seed of plan, split, weights and order")
     resend_unknown: bool = Field(

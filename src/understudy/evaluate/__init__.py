@@ -13,11 +13,11 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from understudy import score
-from understudy.dataset import prompt
 from understudy.errors import UsageError
 from understudy.evaluate.summary import as_json, summarise
 from understudy.example import Example
 from understudy.models.protocol import CallFailed, Model, Reply, Request
+from understudy.models.question import question
 from understudy.report import Outcome, System
 from understudy.task import Spec
 
@@ -25,6 +25,10 @@ __all__ = ["as_json", "evaluate", "request", "summarise"]
 
 ORDER: tuple[System, ...] = ("base", "student", "teacher")
 """The teacher comes last: it alone is sure to cost, and what is free is then gathered already."""
+ROOM = 32
+"""Tokens that a local model may say beyond the bytes of the longest right answer."""
+LOCAL_AT_ONCE = 64
+"""Items put to a local model together; it answers them in batches."""
 ALONE = 10
 """Items that a local model answers one at a time, to tell its latency; the rest go in batches."""
 
@@ -49,12 +53,18 @@ async def evaluate(
         raise UsageError("There are no test items", "`understudy freeze` makes them")
     if any(item.id is None for item in items):
         raise UsageError("A test item has no id", "Take the items from a frozen dataset")
+    longest = max(len(item.answer.encode("utf-8", "replace")) for item in items)
     for system in ORDER:
         if system not in models:
             continue
 
-        async def ask(item: Example, system: System = system) -> tuple[Outcome, bool]:
-            call = request(system, item, spec, system_message=system_message, max_tokens=max_tokens)
+        # A base that was never trained may never stop by itself.
+        limit = max_tokens if system == "teacher" else min(max_tokens, longest + ROOM)
+
+        async def ask(
+            item: Example, system: System = system, limit: int = limit
+        ) -> tuple[Outcome, bool]:
+            call = request(system, item, spec, system_message=system_message, max_tokens=limit)
             return await _ask(system, models[system], item, call, spec)
 
         async with aclosing(_each(ask, items, concurrency)) as outcomes:
@@ -70,13 +80,13 @@ def request(
     The teacher is asked afresh (sample 1): asked as when the data was made, it would be answered
     from the ledger and agree with itself by definition. It alone is given the schema.
     """
-    schema = spec.answer_schema() if spec and system == "teacher" else None
-    return Request(
-        prompt(item, system_message),
+    teacher = system == "teacher"
+    return question(
+        system_message,
+        item.messages,
         max_tokens,
-        schema=schema,
-        schema_name="answer" if schema else "",
-        sample=1 if system == "teacher" else 0,
+        schema=spec.answer_schema() if spec and teacher else None,
+        sample=int(teacher),
         purpose="evaluate",
     )
 
@@ -126,14 +136,15 @@ async def _each(
 
     Batching makes a local model's time for one item meaningless, so only those asked alone keep it.
     """
-    asked = 0
+    asked, at_once = 0, LOCAL_AT_ONCE
     for item in items[:ALONE]:
         outcome, local = await ask(item)
         asked += 1
         yield outcome
         if not local:
+            at_once = concurrency
             break
-    async with aclosing(_together(ask, items[asked:], concurrency)) as results:
+    async with aclosing(_together(ask, items[asked:], at_once)) as results:
         async for outcome, local in results:
             yield replace(outcome, latency_ms=None) if local else outcome
 

@@ -23,7 +23,9 @@ async def answer(
     Raises CallFailed if none came.
     """
     messages = (Message("user", text),)
-    reply = await model.complete(question(spec, messages, max_tokens))
+    reply = await model.complete(
+        question(spec.system_message, messages, max_tokens, schema=spec.answer_schema())
+    )
     text, reason = usable(spec, reply)
     return Example(
         messages=messages,

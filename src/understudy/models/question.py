@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from understudy.example import Message
 from understudy.models.protocol import Request
-from understudy.task import Spec
 
 
 def prompt(system_message: str, messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -15,19 +16,20 @@ def prompt(system_message: str, messages: tuple[Message, ...]) -> tuple[Message,
 
 
 def question(
-    spec: Spec,
+    system_message: str,
     messages: tuple[Message, ...],
     max_tokens: int,
     *,
+    schema: dict[str, Any] | None = None,
     sample: int = 0,
     purpose: str = "answer",
 ) -> Request:
     """The call that asks for the answer to ``messages``; ``sample`` counts independent answers."""
     return Request(
-        prompt(spec.system_message, messages),
+        prompt(system_message, messages),
         max_tokens,
-        schema=spec.answer_schema(),
-        schema_name="answer" if spec.kind == "json" else "",
+        schema=schema,
+        schema_name="answer" if schema else "",
         sample=sample,
         purpose=purpose,
     )

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from understudy import dataset, models
+from understudy import dataset, models, score
 from understudy import evaluate as evaluation
 from understudy import export as exporting
 from understudy import train as training
@@ -135,17 +135,27 @@ def evaluate(place: Workplace) -> Report:
                     total = len(items) * len(systems)
                     place.say("evaluate.progress", done=len(outcomes), total=total)
 
-    if "teacher" in names:
-        place.paid(work)
-    else:
-        run_async(work(None))
+    error: UnderstudyError | None = None
+    try:
+        if "teacher" in names:
+            place.paid(work)
+        else:
+            run_async(work(None))
+    except UnderstudyError as stopped:
+        error = stopped  # what was answered until then makes a report all the same
+        if not outcomes:
+            raise
     seconds = round(time.monotonic() - started, 2)
-    report = evaluation.summarise(frozen.id, METRICS[spec.kind], outcomes, names, seconds=seconds)
+    report = evaluation.summarise(
+        frozen.id, score.METRICS[spec.kind], outcomes, names, seconds=seconds
+    )
     with place.database.write() as connection:
         number = runs.add_report(connection, report)
     report = replace(report, id=number)
     _write_report(place.folder / "reports" / f"{number}.json", report)
     place.say("evaluate.done", report=number, verdict=report.verdict)
+    if error is not None:
+        raise error
     return report
 
 
@@ -187,7 +197,8 @@ def predict(place: Workplace, text: str, name: str) -> str:
     run = _run_named(place, name) if name.startswith("run:") else None
     spec = place.spec if run is None else _spec_of(place, _dataset_of(place, run))
     limit = place.settings.max_answer_tokens
-    request = question(spec, (Message("user", text),), limit, purpose="predict")
+    messages = (Message("user", text),)
+    request = question(spec.system_message, messages, limit, purpose="predict")
 
     async def ask(model: Model) -> str:
         return (await model.complete(request)).text
@@ -227,7 +238,9 @@ def export_model(place: Workplace, target: Path) -> Exported:
         report=report,
     )
     limit = place.settings.max_answer_tokens
-    prompts = [question(spec, example.messages, limit, purpose="parity") for example in test]
+    prompts = [
+        question(spec.system_message, example.messages, limit, purpose="parity") for example in test
+    ]
     manifest = exporting.export(run.folder / "model", target, card=facts, parity_items=prompts)
     place.say("export.done", folder=str(target), run=run.id)
     return Exported(str(target), manifest.files, manifest.bytes, parity=len(prompts))

@@ -1,6 +1,6 @@
 """Train a student: choose a recipe, start a trainer process, follow what it says.
 
-    recipe = choose(student, dataset_folder)       # recipe.py: the settings, and why
+    recipe = choose(student, lengths)              # recipe.py: the settings, and why
     training = start(run, dataset_folder)          # local.py: a process of its own
     for event in follow(training): ...             # train.step, ..., train.done or train.failed
 

@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from understudy.errors import UsageError
 from understudy.models.huggingface import check_folder
 from understudy.run import Method, Recipe
-from understudy.train.rows import read_rows
 
 TINY = "tiny"
 """The student that is made from the training split."""
@@ -32,18 +31,18 @@ _USUAL_CONTEXT = 2_048
 
 def choose(
     student: str,
-    dataset_folder: Path,
+    lengths: Sequence[int],
     *,
     method: Method | None = None,
     seed: int = 0,
     overrides: Mapping[str, Any] | None = None,
 ) -> Recipe:
-    """Choose a recipe for ``student`` (``tiny``, or a folder) and the rows in train.jsonl.
+    """Choose a recipe for ``student`` (``tiny``, or a folder) and training rows.
 
-    ``overrides`` replace what was chosen, by the names of Recipe. Raises UsageError for a wrong
-    override or no rows, SetupError for a folder that is no safe model.
+    ``lengths``: UTF-8 bytes of each row, prompt and answer together; no token is shorter than a
+    byte. ``overrides`` replace what was chosen, by the names of Recipe. Raises UsageError for a
+    wrong override or no rows, SetupError for a folder that is no safe model.
     """
-    lengths = _lengths(dataset_folder / "train.jsonl")
     if not lengths:
         raise UsageError("There are no training rows", "Freeze a dataset with more examples")
     if student == TINY:
@@ -133,15 +132,6 @@ def count_parameters(folder: Path) -> int:
                 size *= extent
             total += size
     return total
-
-
-def _lengths(path: Path) -> list[int]:
-    """UTF-8 bytes of each row, prompt and answer; no token is shorter than a byte."""
-    return [
-        sum(len(turn.content.encode("utf-8", "replace")) for turn in row.prompt)
-        + len(row.answer.encode("utf-8", "replace"))
-        for row in read_rows(path)
-    ]
 
 
 def _epochs(seen: int, rows: int, *, most: float) -> float:

@@ -49,7 +49,7 @@ class Encoded:
 def read_rows(path: Path) -> list[Row]:
     """Read one split. Raises ProjectError naming the line that is not a row."""
     rows = []
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
             try:
                 row = json.loads(line)
