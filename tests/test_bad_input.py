@@ -216,7 +216,7 @@ def test_zero_usable_examples_and_too_few_to_split(understudy: Cli, project: Pat
 def test_the_verbs_in_the_wrong_order(understudy: Cli, project: Path) -> None:
     """Each says which one comes before it."""
     one_line(understudy("train", "-p", project), 2, "understudy freeze")
-    one_line(understudy("predict", "x", "-p", project), 2, "describe")
+    one_line(understudy("predict", "x", "-p", project), 2, "understudy train")
     one_line(understudy("evaluate", "-p", project), 2, "understudy freeze")
 
 

@@ -51,6 +51,8 @@ _COMMON: dict[str, tuple[Any, Any]] = {
     "quiet": (Quiet, False),
     "verbose": (Verbose, False),
 }
+WIDE = 160
+"""Columns where nobody's terminal sets them: a file or a pipe."""
 EVERYWHERE = ("seed", "offline")
 """Settings that every verb takes as flags."""
 
@@ -90,7 +92,14 @@ class Face:
         """Print something for people on stdout."""
         from rich.console import Console
 
-        Console(highlight=False, soft_wrap=isinstance(shown, str)).print(shown, markup=False)
+        if sys.stdout.isatty():
+            Console(highlight=False, soft_wrap=isinstance(shown, str)).print(shown, markup=False)
+            return
+        console = Console(highlight=False, width=WIDE, soft_wrap=isinstance(shown, str))
+        with console.capture() as captured:
+            console.print(shown, markup=False)
+        for line in captured.get().splitlines():
+            print(line.rstrip())
 
     def say(self, text: str) -> None:
         """Print a line on stderr, unless quiet."""

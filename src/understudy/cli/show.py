@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Group
 from rich.table import Table
@@ -14,7 +14,7 @@ from understudy.money import MICRO, duration, usd
 from understudy.settings import Configured, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from rich.console import RenderableType
 
@@ -30,7 +30,19 @@ if TYPE_CHECKING:
 def _table(*columns: str, right: Sequence[str] = ()) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left")
+        side: Literal["left", "right"] = "right" if column in right else "left"
+        table.add_column(column, justify=side, overflow="fold")
+    return table
+
+
+def _pairs(rows: Iterable[tuple[str, object]]) -> Table:
+    """Names and values; pairs without a value are left out."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        if value:
+            table.add_row(name, _cell(value))
     return table
 
 
@@ -43,26 +55,24 @@ def spec_text(task: Task) -> RenderableType:
     spec = task.spec
     if spec is None:
         return "No spec yet."
-    table = _table(f"Spec {task.version}", printable(spec.title))
-    rows: list[tuple[str, object]] = [
-        ("by", task.author),
-        ("in", spec.input),
-        ("out", spec.output),
-        ("kind", spec.kind),
-        ("labels", ", ".join(spec.labels)),
-        ("fields", ", ".join(f"{field.name}: {field.type}" for field in spec.fields)),
-        ("pattern", spec.pattern),
-        ("language", spec.language),
-        *(("rule", rule) for rule in spec.rules),
-        ("out of scope", spec.out_of_scope),
-        *(("assumption", text) for text in spec.assumptions),
-        *(("question", text) for text in spec.questions),
-        ("system", spec.system_message),
-    ]
-    for name, value in rows:
-        if value:
-            table.add_row(name, _cell(value))
-    return table
+    return _pairs(
+        [
+            (f"spec {task.version}", spec.title),
+            ("by", task.author),
+            ("in", spec.input),
+            ("out", spec.output),
+            ("kind", spec.kind),
+            ("labels", ", ".join(spec.labels)),
+            ("fields", ", ".join(f"{field.name}: {field.type}" for field in spec.fields)),
+            ("pattern", spec.pattern),
+            ("language", spec.language),
+            *(("rule", rule) for rule in spec.rules),
+            ("out of scope", spec.out_of_scope),
+            *(("assumption", text) for text in spec.assumptions),
+            *(("question", text) for text in spec.questions),
+            ("system", spec.system_message),
+        ]
+    )
 
 
 def plan_table(plan: Plan) -> RenderableType:
@@ -155,24 +165,22 @@ def _short(text: str, width: int = 60) -> str:
 
 def status_text(body: dict[str, Any]) -> RenderableType:
     """Where the project stands."""
-    table = _table("Project", printable(body["project"]))
-    table.add_row("task", _cell(body["description"] or "not described yet"))
     states = ", ".join(f"{number:,} {state}" for state, number in body["examples"].items())
-    table.add_row("examples", states or "none")
-    if body["reasons"]:
-        table.add_row("set apart", counted(body["reasons"]))
+    rows: list[tuple[str, object]] = [
+        ("project", body["project"]),
+        ("task", body["description"] or "not described yet"),
+        ("examples", states or "none"),
+        ("set apart", counted(body["reasons"])),
+    ]
     for one in body["datasets"]:
         splits = (
             f"{one[name]:,} {name}" for name in ("train", "validation", "test") if name in one
         )
-        table.add_row(f"dataset {one['dataset']}", ", ".join(splits))
+        rows.append((f"dataset {one['dataset']}", ", ".join(splits)))
     for one in body["runs"]:
         told = f"{one['student']} on dataset {one['dataset']}: {one['state']}"
-        table.add_row(one["model"], _cell(told))
-    if body["verdict"]:
-        table.add_row("verdict", _cell(body["verdict"]))
-    table.add_row("next", body["next"])
-    return table
+        rows.append((one["model"], told))
+    return _pairs([*rows, ("verdict", body["verdict"]), ("next", body["next"])])
 
 
 def ledger_table(body: dict[str, Any]) -> RenderableType:

@@ -169,7 +169,7 @@ def _teacher_check(settings: Settings) -> Check:
     cost = f"${price.usd_in}/${price.usd_out} per million tokens in/out, {price.source}"
     told = f"{name} at {where}; {cost}"
     model = name.partition("#")[2] or name.partition(":")[2] or name
-    if listed and model not in listed:
+    if listed and not {name, model} & set(listed):
         near = ", ".join(listed[:8])
         return Check("teacher", False, f"{told}; it has no {model}", f"It lists: {near}")
     return Check("teacher", True, told)

@@ -14,7 +14,7 @@ from understudy.models.protocol import Model
 from understudy.money import to_micro
 from understudy.project.folder import LOCK, create, open_existing, write_settings
 from understudy.run import Event
-from understudy.settings import Configured, Settings, load
+from understudy.settings import Settings, load
 from understudy.store import calls, events, examples, tasks
 from understudy.store.lock import locked
 from understudy.task import Plan, Spec, Task
@@ -31,17 +31,14 @@ class Workplace:
     def __init__(self, folder: str | Path, flags: Mapping[str, Any] | None = None) -> None:
         self.folder = Path(folder)
         self._flags = {name: value for name, value in (flags or {}).items() if value is not None}
+        self.configured = load(self.folder, self._flags)
+        """The settings, and where each came from."""
         self.database = open_existing(self.folder)
         self._is_writing = False
 
     def close(self) -> None:
         """Let go of the database."""
         self.database.close()
-
-    @cached_property
-    def configured(self) -> Configured:
-        """The settings, and where each came from."""
-        return load(self.folder, self._flags)
 
     @property
     def settings(self) -> Settings:
