@@ -28,6 +28,9 @@ class Recipe(BaseModel):
         0.0, ge=0, lt=10, description="share of a weight that a step takes off, per learning rate"
     )
     warmup_share: float = Field(0.05, ge=0, lt=1, description="share of steps spent warming up")
+    recut_share: float = Field(
+        0.0, ge=0, le=1, description="share of prompt tokens read in smaller pieces, tiny only"
+    )
     lora_rank: int = Field(0, ge=0, description="rank of the adapters; 0 for full")
     max_tokens: int = Field(gt=0, description="longest example in tokens, prompt and answer")
     save_steps: int = Field(gt=0, description="optimizer steps between checkpoints")

@@ -43,7 +43,7 @@ def infer(description: str, examples: Sequence[Example]) -> Spec:
     elif 2 <= len(different) <= 50 and len(different) * 5 <= len(answers):
         kind = "label"
     return Spec(
-        title=" ".join(description.split()[:6]),
+        title=" ".join(description.split())[:80] or "task",
         input="as in the examples",
         output="as in the examples",
         kind=kind,

@@ -88,6 +88,28 @@ def _walk(value: Any) -> Iterator[tuple[str, Any]]:
             yield from _walk(inner)
 
 
+def count_parameters(folder: Path) -> int:
+    """Count the weights in a folder's safetensors files from their headers.
+
+    Format: 8 bytes little-endian length, then JSON of name to dtype, shape and offsets
+    (https://huggingface.co/docs/safetensors, format). Raises SetupError for a damaged header.
+    """
+    total = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with path.open("rb") as file:
+                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, KeyError, TypeError, MemoryError, OverflowError):
+            raise SetupError(f"{path} is damaged", "Fetch the model again") from None
+        for shape in shapes:
+            size = 1
+            for extent in shape:
+                size *= extent
+            total += size
+    return total
+
+
 def load_tokenizer(folder: Path) -> Any:
     """Open the tokenizer in ``folder``, with a chat template and a padding token.
 

@@ -184,7 +184,7 @@ def generate(
     pad: int,
     max_tokens: int,
     temperature: float,
-    dropped: Callable[[], list[bool]],
+    dropped: Callable[[], list[bool]] | None = None,
 ) -> list[list[int]]:
     """Let ``model`` go on from each prompt, up to and with a token of ``ends``.
 
@@ -195,7 +195,7 @@ def generate(
     from transformers import GenerationConfig, StoppingCriteriaList
 
     def no_longer_wanted(ids: Any, *_: Any, **__: Any) -> Any:
-        return torch.tensor(dropped(), device=ids.device)
+        return torch.tensor(dropped() if dropped else [False] * len(ids), device=ids.device)
 
     width = max(len(prompt) for prompt in prompts)
     padded = [[pad] * (width - len(prompt)) + prompt for prompt in prompts]

@@ -21,16 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from understudy.errors import ProjectBusy, UnderstudyError
+from understudy.errors import ProjectBusy
 from understudy.run import Event, Run
-from understudy.train import job
 from understudy.train.checkpoint import write_atomically
 from understudy.train.job import LOG_FILE, RUN_FILE
 from understudy.train.local import clean_environment, lock
 from understudy.train.progress import EVENTS
 from understudy.train.recipe import choose
 
-__all__ = ["Trainer", "Training", "base_folder", "cancel", "choose", "error_of", "follow", "start"]
+__all__ = ["Trainer", "Training", "cancel", "choose", "follow", "start"]
 
 _POLL_S = 0.05
 _BUSY_WAIT_S = 3.0
@@ -64,18 +63,6 @@ class Trainer(Protocol):
     def cancel(self, training: Training) -> None:
         """Stop behind the current step, with a checkpoint to go on from."""
         ...
-
-
-def base_folder(run: Run) -> Path:
-    """Folder of the student as it was before training, once the training has begun."""
-    return job.base_folder(run.student, run.folder)
-
-
-def error_of(event: Event) -> UnderstudyError:
-    """The error to raise for a ``train.failed`` event."""
-    error = UnderstudyError(event.data["message"], event.data["fix"])
-    error.exit_code = event.data["exit_code"]
-    return error
 
 
 def start(run: Run, dataset_folder: Path) -> Training:

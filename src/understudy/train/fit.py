@@ -23,6 +23,7 @@ from understudy.train import checkpoint, sft
 from understudy.train.job import RESULT_FILE, Job
 from understudy.train.progress import EventLog, peak_memory_mb
 from understudy.train.recipe import TINY
+from understudy.train.recut import recut
 from understudy.train.rows import Row, encode_rows, read_rows
 
 MOST_VALIDATION_ROWS = 500
@@ -56,6 +57,8 @@ def fit(job: Job, events: EventLog, stop: sft.Stop) -> dict[str, Any]:
     tokenizer = load_tokenizer(job.base_folder)
     encoded = encode_rows(tokenizer, rows, max_tokens=job.recipe.max_tokens)
     events.say("train.data", rows=len(rows), cut=encoded.cut, dropped=encoded.dropped)
+    if job.recipe.recut_share:
+        encoded = recut(tokenizer, encoded, job.recipe)
     trainer = sft.build(job, _load(job), tokenizer, encoded, events, stop)
 
     from_step = _resume_from(job, events)

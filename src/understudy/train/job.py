@@ -13,7 +13,7 @@ from typing import Any
 from understudy.errors import ProjectError
 from understudy.run import Recipe
 from understudy.train.checkpoint import sha256
-from understudy.train.recipe import TINY, student_folder
+from understudy.train.recipe import TINY
 
 RUN_FILE = "run.json"
 RESULT_FILE = "training.json"
@@ -46,7 +46,7 @@ class Job:
     @property
     def base_folder(self) -> Path:
         """The untrained student: for ``tiny`` inside the run's folder, else as given."""
-        return base_folder(self.student, self.run_folder)
+        return self.run_folder / "base" if self.student == TINY else Path(self.student)
 
     def inputs(self) -> str:
         """Hash of all that decides the result: a checkpoint of other inputs is not resumed."""
@@ -57,11 +57,6 @@ class Job:
             sha256(self.dataset_folder / "train.jsonl"),
         ]
         return hashlib.sha256(json.dumps(canon, sort_keys=True).encode()).hexdigest()
-
-
-def base_folder(student: str, run_folder: Path) -> Path:
-    """Folder of the untrained student: for ``tiny`` inside the run's, else as given."""
-    return run_folder / "base" if student == TINY else student_folder(student)
 
 
 def read_job(run_folder: Path, dataset_folder: Path) -> Job:
@@ -77,18 +72,21 @@ def read_job(run_folder: Path, dataset_folder: Path) -> Job:
     return Job(run_folder, dataset_folder, student, recipe)
 
 
-def reading_order(lengths: Sequence[int], recipe: Recipe) -> list[int]:
-    """Row indices in the order of training, over all passes: whole batches, one after another.
+def reading_order(lengths: Sequence[int], recipe: Recipe, *, variants: int = 1) -> list[int]:
+    """Indices into ``lengths`` in the order of training, over all passes: whole batches.
 
     Each pass is a new shuffle; within a window of batches, rows of like length share a batch, so
-    that little is spent on padding. The order depends on the seed alone, so that a resumed
-    training reads the same rows as one that was never interrupted.
+    that little is spent on padding. With ``variants``, ``lengths`` holds all rows so many times
+    over, and each pass reads the next variant. The order depends on the seed alone, so that a
+    resumed training reads the same rows as one that was never interrupted.
     """
     rng = random.Random(recipe.seed)
-    batches = max(1, round(len(lengths) * recipe.epochs / recipe.batch_size))
+    rows = len(lengths) // variants
+    batches = max(1, round(rows * recipe.epochs / recipe.batch_size))
     drawn: list[int] = []
-    while len(drawn) < batches * recipe.batch_size:
-        one_pass = list(range(len(lengths)))
+    for number in range(-(-batches * recipe.batch_size // rows)):
+        first = number % variants * rows
+        one_pass = list(range(first, first + rows))
         rng.shuffle(one_pass)
         drawn += one_pass
     del drawn[batches * recipe.batch_size :]

@@ -86,7 +86,9 @@ def _train(run_folder: Path, dataset_folder: Path, events: EventLog) -> int:
         metrics = fit(read_job(run_folder, dataset_folder), events, stop)
     except Interrupted as end:
         code = 128 + stop.signal
-        events.say("train.interrupted", step=end.step, exit_code=code)
+        message = f"The training was interrupted at step {end.step}"
+        fix = "The same command goes on from there"
+        events.say("train.interrupted", message=message, fix=fix, step=end.step, exit_code=code)
         return code
     except Exception as error:  # noqa: BLE001  whatever it was, the run's record says it
         return _failed(events, error)

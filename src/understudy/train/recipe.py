@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from understudy.errors import UsageError
-from understudy.models.huggingface import check_folder
+from understudy.models.huggingface import check_folder, count_parameters
 from understudy.run import Method, Recipe
 
 TINY = "tiny"
@@ -45,10 +45,7 @@ def choose(
     """
     if not lengths:
         raise UsageError("There are no training rows", "Freeze a dataset with more examples")
-    if student == TINY:
-        chosen = _tiny(lengths)
-    else:
-        chosen = _pretrained(student_folder(student), lengths, method)
+    chosen = _tiny(lengths) if student == TINY else _pretrained(Path(student), lengths, method)
     if method is not None and method != chosen["method"]:
         raise UsageError("A tiny student is trained in full", "Leave the method out")
     given = dict(overrides or {})
@@ -63,25 +60,21 @@ def choose(
         ) from None
 
 
-def student_folder(student: str) -> Path:
-    """Folder of a pre-trained student, given as a path or as ``hf:path``."""
-    return Path(student.removeprefix("hf:")).expanduser()
-
-
 def _tiny(lengths: Sequence[int]) -> dict[str, Any]:
     epochs = _epochs(TINY_EXAMPLES_SEEN, len(lengths), most=60)
     return {
         "method": "full",
         "epochs": epochs,
-        "batch_size": 32,
+        "batch_size": 64,
         "learning_rate": 3e-3,
         "matrix_learning_rate": 0.02,
         "weight_decay": 0.5,
+        "recut_share": 0.2,
         "max_tokens": min(LONGEST_TINY, max(lengths) + 8),
         "why": [
             "All weights are trained: a tiny student starts from nothing.",
             _passes(epochs, len(lengths)),
-            "Muon on matrices, AdamW on the rest, weight decay: that learns most from few rows.",
+            "Muon on matrices, weight decay and recut words: that learns most from few rows.",
         ],
     }
 
@@ -110,28 +103,6 @@ def _pretrained(folder: Path, lengths: Sequence[int], method: Method | None) -> 
     else:
         settings["learning_rate"] = 1e-3 if size < 2e7 else 1e-4 if size < 5e8 else 2e-5
     return settings
-
-
-def count_parameters(folder: Path) -> int:
-    """Count the weights in a folder's safetensors files from their headers.
-
-    Format: 8 bytes little-endian length, then JSON of name to dtype, shape and offsets
-    (https://huggingface.co/docs/safetensors, format). Raises UsageError for a damaged header.
-    """
-    total = 0
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with path.open("rb") as file:
-                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-            shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
-        except (ValueError, KeyError, TypeError, MemoryError, OverflowError):
-            raise UsageError(f"{path} is damaged", "Fetch the model again") from None
-        for shape in shapes:
-            size = 1
-            for extent in shape:
-                size *= extent
-            total += size
-    return total
 
 
 def _epochs(seen: int, rows: int, *, most: float) -> float:

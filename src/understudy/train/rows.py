@@ -34,6 +34,8 @@ class Encoded:
     """Rows of which the end of the answer did not fit."""
     dropped: int
     """Rows of which no answer token was left to learn."""
+    variants: int = 1
+    """How many times over the rows are held, each time cut into tokens in another way."""
 
     @property
     def lengths(self) -> list[int]:

@@ -37,7 +37,7 @@ def build(
     job: Job, model: Any, tokenizer: Any, encoded: Encoded, events: EventLog, stop: Stop
 ) -> AnswerTrainer:
     """Make the trainer that reads ``encoded`` in its order."""
-    order = reading_order(encoded.lengths, job.recipe)
+    order = reading_order(encoded.lengths, job.recipe, variants=encoded.variants)
     dataset = Dataset.from_dict({"input_ids": encoded.tokens, "labels": encoded.labels})
     progress = Progress(job, order, encoded, events, stop)
     return AnswerTrainer(

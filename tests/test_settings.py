@@ -1,0 +1,68 @@
+"""Settings: one declaration, a fixed order of precedence, a clear line for a bad value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Done
+from understudy.errors import UsageError
+from understudy.settings import CONFIG_FILE, Settings, load, variable
+
+
+def test_flag_then_environment_then_file_then_default(tmp_path: Path) -> None:
+    """Each layer hides the one behind it, and the origin says which spoke."""
+    (tmp_path / CONFIG_FILE).write_text('budget = 1\nteacher = "a"\nseed = 3\n')
+    environ = {"UNDERSTUDY_BUDGET": "2", "UNDERSTUDY_TEACHER": "b"}
+    found = load(tmp_path, {"budget": 3.0, "seed": None}, environ)
+    assert (found.settings.budget, found.settings.teacher, found.settings.seed) == (3, "b", 3)
+    origins = [found.origin[name] for name in ("budget", "teacher", "seed", "student")]
+    assert origins == ["flag", "environment", CONFIG_FILE, "default"]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("colour = 'red'\n", "colour"),
+        ("budget = -1\n", "budget"),
+        ("concurrency = 0\n", "concurrency"),
+        ("seed = [1]\n", "seed"),
+        ("budget = nan\n", "budget"),
+        ("budget\n", "TOML"),
+        ("\xff", "TOML"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_place(text: str, word: str, tmp_path: Path) -> None:
+    """Unknown keys, wrong types and values out of range are refused (T84)."""
+    (tmp_path / CONFIG_FILE).write_bytes(text.encode("latin-1"))
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path, {}, {})
+    assert word in str(caught.value)
+    assert CONFIG_FILE in str(caught.value)
+
+
+def test_every_setting_has_a_description_and_a_variable() -> None:
+    """What ``config`` prints comes from the one declaration."""
+    for name, field in Settings.model_fields.items():
+        assert field.description
+        assert variable(name) == f"UNDERSTUDY_{name.upper()}"
+
+
+def test_config_writes_one_line_and_keeps_the_others(
+    understudy: Callable[..., Done], tmp_path: Path
+) -> None:
+    """Comments survive; a bad value is not written; the budget takes force at once."""
+    project = tmp_path / "p"
+    assert understudy("new", project, "--describe", "x", "--seed", "4").code == 0
+    with (project / CONFIG_FILE).open("a") as file:
+        file.write("# mine\n")
+    assert understudy("config", "budget", "2.5", "-p", project).code == 0
+    assert understudy("config", "budget", "nonsense", "-p", project).code == 2
+    body: dict[str, Any] = understudy("config", "-p", project, "--json").json
+    assert body["budget"] == {"value": 2.5, "origin": CONFIG_FILE}
+    assert body["seed"] == {"value": 4, "origin": CONFIG_FILE}
+    assert "# mine" in (project / CONFIG_FILE).read_text()
+    assert understudy("ledger", "-p", project, "--json").json["budget_usd"] == 2.5
