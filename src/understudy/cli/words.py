@@ -59,7 +59,8 @@ _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     "plan.done": lambda d: f"plan      inputs differ in {', '.join(d['attributes'])}",
     "pilot.quote": lambda d: f"pilot     quote for the rest: {d['text']}",
     "generate.done": lambda d: (
-        f"generate  {d['made']:,} made, spent {usd(d['spent_micro'])}, in {duration(d['seconds'])}"
+        f"generate  {d['made']:,} made for {usd(d['spent_micro'])} in {duration(d['seconds'])}"
+        + (f"; failed: {counted(d['failures'])}" if d["failures"] else "")
     ),
     "import.done": lambda d: (
         f"import    {d['added']:,} new of {d['rows']:,} rows"

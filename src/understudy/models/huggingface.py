@@ -151,9 +151,11 @@ def load_model(folder: Path, *, dtype: str = "auto") -> Any:
     """
     try:
         from transformers import AutoModelForCausalLM
+        from transformers.utils.logging import disable_progress_bar
     except ModuleNotFoundError as error:
         raise missing_extra("Running a local model", error) from None
     check_folder(folder)
+    disable_progress_bar()  # stderr is for our own progress
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             str(folder),

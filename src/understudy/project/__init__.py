@@ -183,7 +183,7 @@ class Project(workplace.Workplace):
         return examples.export_file(self, Path(path), format, raw=raw)
 
     def samples(self, report: Report, number: int = 5) -> list[students.Sample]:
-        """The student's first answers in a report, with what was expected."""
+        """A few of the student's answers in a report, with what was expected."""
         return students.samples(self, report, number)
 
     # -- what happened ---------------------------------------------------------------------

@@ -47,6 +47,7 @@ def make(place: Workplace, plan: Plan, wanted: int) -> Generated:
             place.say("generate.start", wanted=wanted, made=progress.before, teacher=place.teacher)
             place.paid(lambda model: progress.follow(_stream(place, plan, progress, model)))
     finally:
+        progress.end(purse_before.spent_micro)
         cleaned = clean(place)
     with place.database.read() as connection:
         calls_after, purse_after = calls.counted(connection), calls.read_purse(connection)
@@ -107,6 +108,19 @@ class _Progress:
                     self._store()
         finally:
             self._store()
+
+    def end(self, spent_before: int) -> None:
+        """Say what came of it."""
+        with self.place.database.read() as connection:
+            spent = calls.read_purse(connection).spent_micro - spent_before
+        if self.made or self.failures:
+            self.place.say(
+                "generate.done",
+                made=self.made,
+                failures=dict(self.failures),
+                spent_micro=spent,
+                seconds=round(time.monotonic() - self.started, 2),
+            )
 
     def _store(self) -> None:
         with self.place.database.write() as connection:

@@ -226,8 +226,9 @@ def export_model(place: Workplace, target: Path) -> Exported:
     frozen = _dataset_of(place, run)
     spec, task = _spec_of(place, frozen), place.task
     with place.database.read() as connection:
-        report = runs.report(connection)
+        newest = runs.report(connection)
         test = list(runs.members(connection, frozen.id, "test"))[:PARITY_PROMPTS]
+    judged = newest.systems.get("student") if newest else None
     facts = exporting.CardFacts(
         title=spec.title,
         description=task.description,
@@ -235,7 +236,7 @@ def export_model(place: Workplace, target: Path) -> Exported:
         teacher=place.settings.teacher,
         student=run.student,
         counts=frozen.counts,
-        report=report,
+        report=newest if judged and judged.model == run.model else None,
     )
     limit = place.settings.max_answer_tokens
     prompts = [
@@ -256,11 +257,12 @@ class Sample(NamedTuple):
 
 
 def samples(place: Workplace, report: Report, number: int) -> list[Sample]:
-    """The first answers of the student, with what was expected."""
+    """A few answers of the student, spread over the test, with what was expected."""
     with place.database.read() as connection:
         items = {
             example.id: example for example in runs.members(connection, report.dataset_id, "test")
         }
+    answered = [outcome for outcome in report.outcomes if outcome.system == "student"]
     return [
         Sample(
             items[outcome.example_id].input,
@@ -268,9 +270,8 @@ def samples(place: Workplace, report: Report, number: int) -> list[Sample]:
             items[outcome.example_id].answer,
             outcome.score == 1,
         )
-        for outcome in report.outcomes
-        if outcome.system == "student"
-    ][:number]
+        for outcome in answered[:: max(1, len(answered) // number)][:number]
+    ]
 
 
 def _write_report(path: Path, report: Report) -> None:
