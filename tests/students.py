@@ -1,4 +1,4 @@
-"""What the training tests share: small datasets, recipes, model folders, and a trainer in-process."""
+"""What the training tests share: small datasets, recipes, model folders, a trainer in-process."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def recipe(**settings: Any) -> Recipe:
 
 
 class Heard:
-    """Events of a training in this process. ``at`` a step, the training is told to stop."""
+    """Events of a training in this process; ``at`` a step, it is told to stop behind the next."""
 
     def __init__(self, at: int = 0) -> None:
         from understudy.train.sft import Stop
@@ -91,9 +91,12 @@ def train_here(
     run_folder: Path, dataset: Path, recipe: Recipe, student: str = "tiny", at: int = 0
 ) -> Heard:
     """Train in this process, without the cost of a new one."""
+    import torch
+
     from understudy.train.fit import Interrupted, fit
     from understudy.train.job import Job
 
+    torch.set_num_threads(1)
     run_folder.mkdir(exist_ok=True)
     heard = Heard(at)
     try:

@@ -85,7 +85,7 @@ class Quote:
         made_up = " (made-up prices)" if self.made_up else ""
         return (
             f"{self.examples:,} examples: {usd_range(self.low_micro, self.high_micro)}{made_up}, "
-            f"{duration(self.low_s)} to {duration(self.high_s)}"
+            f"{_range(duration(self.low_s), duration(self.high_s))}"
         )
 
 
@@ -132,7 +132,11 @@ def usd(micro: int) -> str:
 
 def usd_range(low: int, high: int) -> str:
     """A range of dollars."""
-    return usd(low) if usd(low) == usd(high) else f"{usd(low)} to {usd(high)}"
+    return _range(usd(low), usd(high))
+
+
+def _range(low: str, high: str) -> str:
+    return low if low == high else f"{low} to {high}"
 
 
 def to_micro(dollars: float) -> int:
@@ -142,6 +146,8 @@ def to_micro(dollars: float) -> int:
 
 def duration(seconds: float) -> str:
     """Seconds for people."""
+    if seconds < 1:
+        return "under 1 s"
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

@@ -31,6 +31,8 @@ def _run(arguments: list[str], *, as_json: bool) -> int:
     try:
         app(arguments, prog_name="understudy", standalone_mode=True)
     except SystemExit as end:
+        if end.code == 128 + signal.SIGINT:  # Typer ends so, without a word, on Ctrl-C
+            return fail(_Interrupted(signal.SIGINT), as_json=as_json)
         return int(end.code or 0)
     except UnderstudyError as error:
         return fail(error, as_json=as_json)

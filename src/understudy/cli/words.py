@@ -72,7 +72,7 @@ _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     "train.resumed": lambda d: f"train     goes on from the checkpoint of step {d['step']}",
     "run.state": lambda d: f"train     run {d['run']} {d['state']} in {duration(d['seconds'])}",
     "evaluate.start": lambda d: f"evaluate  {', '.join(d['systems'])} on {d['items']:,} test items",
-    "evaluate.done": lambda d: f"report    {d['report']}: {d['verdict']}",
+    "evaluate.done": lambda d: f"report    reports/{d['report']}.json",
     "export.done": lambda d: f"export    {d['folder']}",
 }
 

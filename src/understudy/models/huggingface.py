@@ -33,7 +33,7 @@ def missing_extra(doing: str, error: ModuleNotFoundError) -> Exception:
     """
     if (error.name or "").split(".")[0] not in EXTRA:
         return error
-    return SetupError(f'{doing} needs extra packages: pip install "understudy[train]"')
+    return SetupError(f"{doing} needs extra packages", 'pip install "understudy[train]"')
 
 
 def check_folder(folder: Path) -> None:

@@ -81,6 +81,10 @@ class Project(workplace.Workplace):
 
     # -- examples --------------------------------------------------------------------------
 
+    def made(self) -> int:
+        """Examples generated so far for the newest version of the task."""
+        return examples.generated(self)
+
     def pilot(self, wanted: int | None = None) -> Quote:
         """Make a few examples end to end; quote the rest of ``wanted`` by what they cost and took.
 
@@ -95,7 +99,7 @@ class Project(workplace.Workplace):
             if not answers:
                 raise UnderstudyError("the pilot made no example", "`understudy events` says why")
             told = quote(
-                max((wanted or settings.examples) - examples.generated(self), 0),
+                max((wanted or settings.examples) - self.made(), 0),
                 [cost for cost, _ in inputs],
                 len(inputs) * settings.per_call,
                 [cost for cost, _ in answers],

@@ -24,7 +24,6 @@ DEMO_EXAMPLES = 2000
 class Finished:
     """What the whole way gave."""
 
-    quote: Quote
     run: Run
     report: Report
     exported: Exported
@@ -40,13 +39,13 @@ def run(
     with project.writing():
         project.describe(description)
         project.plan()
-        quote = project.pilot(examples)
-        confirm(quote)
+        if project.made() < examples:
+            confirm(project.pilot(examples))
         project.generate(examples)
         project.freeze()
         trained = project.train()
         report = project.evaluate()
-        return Finished(quote, trained, report, project.export())
+        return Finished(trained, report, project.export())
 
 
 def open_or_new(folder: Path, description: str, flags: Mapping[str, Any]) -> Project:
