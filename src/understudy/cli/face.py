@@ -11,13 +11,14 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from understudy.cli.words import printable
 from understudy.errors import UnderstudyError, UsageError
 from understudy.settings import Settings
 
@@ -76,7 +77,8 @@ class Face:
 
         project = Project(self.folder, self.flags)
         try:
-            with following(project, self) if progress else _nothing():
+            shown = following(project, as_json=self.json, quiet=self.quiet)
+            with shown if progress else nullcontext():
                 yield project
         finally:
             project.close()
@@ -114,11 +116,6 @@ class Face:
             raise UsageError(f"{question} Nobody is there to ask", otherwise)
         if not typer.confirm(question, err=True):
             raise UsageError("not confirmed", "Nothing more was spent")
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 def verb(
@@ -166,19 +163,6 @@ def _flags(settings: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:
 
 def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
-
-
-def printable(text: str) -> str:
-    """Text from strangers without control characters, so that it cannot drive the terminal."""
-    return "".join(
-        character
-        if character in "\n\t" or (character.isprintable() and character not in _BIDI)
-        else "\N{REPLACEMENT CHARACTER}"
-        for character in text
-    )
-
-
-_BIDI = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def fail(error: UnderstudyError, *, as_json: bool) -> int:

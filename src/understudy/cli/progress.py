@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from understudy.cli.face import Face, printable
-from understudy.cli.words import bar, line
+from understudy.cli.words import bar, line, printable
 from understudy.run import Event
 
 if TYPE_CHECKING:
@@ -27,12 +26,12 @@ QUIET_S = 10.0
 
 
 @contextmanager
-def following(project: Project, face: Face) -> Iterator[None]:
+def following(project: Project, *, as_json: bool, quiet: bool) -> Iterator[None]:
     """Show the project's events for the length of the block."""
-    if face.quiet and not face.json:
+    if quiet and not as_json:
         yield
         return
-    shown = _Json() if face.json else _Terminal() if sys.stderr.isatty() else _Lines()
+    shown = _Json() if as_json else _Terminal() if sys.stderr.isatty() else _Lines()
     done = threading.Event()
     seq = project.last_event()
 

@@ -8,8 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from understudy.cli.face import printable
-from understudy.cli.words import counted
+from understudy.cli.words import counted, printable
 from understudy.money import MICRO, duration, usd
 from understudy.settings import Configured, Settings
 

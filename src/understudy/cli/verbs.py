@@ -83,7 +83,7 @@ def _whole_way(face: Face, make: Any, description: str, examples: int, folder: P
     started = time.monotonic()
     project: Project = make({**face.flags, "examples": examples})
     try:
-        with following(project, face):
+        with following(project, as_json=face.json, quiet=face.quiet):
             done: Finished = flow.run(project, description, examples, lambda q: _confirm(face, q))
         body = report_json(done.report) | {
             "seconds": round(time.monotonic() - started, 1),
@@ -356,7 +356,7 @@ def events(
 
 
 def _flat(data: dict[str, Any]) -> str:
-    from understudy.cli.face import printable
+    from understudy.cli.words import printable
 
     return printable("  ".join(f"{name}={value}" for name, value in data.items()))
 

@@ -1,4 +1,4 @@
-"""Events in words: one line for each step done, one bar for each step under way."""
+"""Events in words: one line for each step done, one bar for each step under way; safe text."""
 
 from __future__ import annotations
 
@@ -93,3 +93,16 @@ _BARS: dict[str, Callable[[dict[str, Any]], Bar]] = {
     "train.step": _training,
     "evaluate.progress": lambda d: Bar("evaluate", d["done"], d["total"], ""),
 }
+
+
+def printable(text: str) -> str:
+    """Text from strangers without control characters, so that it cannot drive the terminal."""
+    return "".join(
+        character
+        if character in "\n\t" or (character.isprintable() and character not in _BIDI)
+        else "\N{REPLACEMENT CHARACTER}"
+        for character in text
+    )
+
+
+_BIDI = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

@@ -115,13 +115,10 @@ def load_tokenizer(folder: Path) -> Any:
 
     Raises SetupError if it cannot be read or has no chat template.
     """
-    try:
-        from transformers import AutoTokenizer
-    except ModuleNotFoundError as error:
-        raise missing_extra("Running a local model", error) from None
     check_folder(folder)
+    transformers = _transformers()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
             str(folder), trust_remote_code=False, local_files_only=True
         )
     except Exception as error:  # noqa: BLE001  the reader's errors have no common base
@@ -176,6 +173,16 @@ def load_model(folder: Path, *, dtype: str = "auto") -> Any:
             f"The weights in {folder} lack {lacking}", "Fetch the model again, or choose another"
         )
     return model.eval()
+
+
+def _transformers() -> Any:
+    """Import what opens model folders. Raises SetupError if the extra is not installed."""
+    try:
+        import torch  # noqa: F401  transformers runs without it, models do not
+        import transformers
+    except ModuleNotFoundError as error:
+        raise missing_extra("Running a local model", error) from None
+    return transformers
 
 
 def _first_line(error: Exception) -> str:

@@ -18,7 +18,7 @@ try:
     from babel import Locale
 except ImportError:
     raise SetupError(
-        'The dates practice task needs Babel: pip install "understudy[practice]"'
+        "The dates practice task needs Babel", 'pip install "understudy[practice]"'
     ) from None
 
 LOCALES = {

@@ -16,7 +16,7 @@ from understudy.errors import UnderstudyError, UsageError
 from understudy.generate import plan as planning
 from understudy.generate import spec as specs
 from understudy.money import Quote, quote
-from understudy.project import examples, students, workplace
+from understudy.project import examples, judging, students, training, workplace
 from understudy.project.results import Cleaned, Exported, Generated, Imported
 from understudy.report import Report
 from understudy.run import Event, Method, Run
@@ -161,12 +161,12 @@ class Project(workplace.Workplace):
         returned as it is, unless ``again``. ``recipe`` overrides fields of run.Recipe.
         """
         with self.writing():
-            return students.train(self, method=method, again=again, overrides=recipe)
+            return training.train(self, method=method, again=again, overrides=recipe)
 
     def evaluate(self) -> Report:
         """Ask teacher, base and student the test items; score, compare, and say the verdict."""
         with self.writing():
-            return students.evaluate(self)
+            return judging.evaluate(self)
 
     def predict(self, text: str, model: str = "run:latest") -> str:
         """The answer of a model to one input."""
@@ -186,9 +186,9 @@ class Project(workplace.Workplace):
         """Write the accepted examples to a file, with a manifest beside it."""
         return examples.export_file(self, Path(path), format, raw=raw)
 
-    def samples(self, report: Report, number: int = 5) -> list[students.Sample]:
+    def samples(self, report: Report, number: int = 5) -> list[judging.Sample]:
         """A few of the student's answers in a report, with what was expected."""
-        return students.samples(self, report, number)
+        return judging.samples(self, report, number)
 
     # -- what happened ---------------------------------------------------------------------
 

@@ -1,0 +1,74 @@
+"""What was frozen and trained before: datasets, their splits and specs, runs."""
+
+from __future__ import annotations
+
+from understudy import dataset
+from understudy.errors import UsageError
+from understudy.example import Example, Split
+from understudy.project.workplace import Workplace
+from understudy.run import Run
+from understudy.store import runs, tasks
+from understudy.store.runs import Frozen
+from understudy.task import Spec
+
+Splits = dict[Split, list[Example]]
+
+
+def newest_dataset(place: Workplace) -> Frozen:
+    """The newest dataset. Raises UsageError if nothing was frozen yet."""
+    with place.database.read() as connection:
+        frozen = runs.dataset(connection)
+    if frozen is None:
+        raise UsageError("no dataset is frozen yet", "understudy freeze")
+    return frozen
+
+
+def dataset_of(place: Workplace, run: Run) -> Frozen:
+    """The dataset that a run was trained on."""
+    with place.database.read() as connection:
+        frozen = runs.dataset(connection, run.dataset_id)
+    assert frozen is not None  # noqa: S101 (a foreign key holds it)
+    return frozen
+
+
+def checked_splits(place: Workplace, frozen: Frozen) -> Splits:
+    """The dataset's sides, after the leak check: it runs before every training and evaluation."""
+    with place.database.read() as connection:
+        sides: tuple[Split, ...] = ("train", "validation", "test")
+        splits = {side: list(runs.members(connection, frozen.id, side)) for side in sides}
+    settings = place.settings
+    free_text = spec_of(place, frozen).kind == "text"
+    dataset.check_leaks(splits, similarity=settings.duplicate_similarity, free_text=free_text)
+    return splits
+
+
+def spec_of(place: Workplace, frozen: Frozen) -> Spec:
+    """The spec under which the dataset was frozen: a later one does not change what was trained."""
+    with place.database.read() as connection:
+        spec = tasks.version(connection, frozen.task_version).spec
+    return spec or place.spec
+
+
+def all_runs(place: Workplace) -> list[Run]:
+    """Every run, oldest first."""
+    with place.database.read() as connection:
+        return runs.runs(connection, place.folder / "runs")
+
+
+def last_trained(place: Workplace) -> Run | None:
+    """The newest run that succeeded, or None."""
+    trained = [run for run in all_runs(place) if run.state == "succeeded"]
+    return trained[-1] if trained else None
+
+
+def run_named(place: Workplace, name: str) -> Run:
+    """The trained run that ``run:7`` or ``run:latest`` names. Raises UsageError if there is none."""
+    wanted = name.removeprefix("run:")
+    trained = [run for run in all_runs(place) if run.state == "succeeded"]
+    found = trained[-1:] if wanted == "latest" else [r for r in trained if str(r.id) == wanted]
+    if not found:
+        known = ", ".join(run.model for run in trained)
+        raise UsageError(
+            f"there is no trained {name}", f"There are: {known}" if known else "understudy train"
+        )
+    return found[0]

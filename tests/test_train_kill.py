@@ -1,0 +1,78 @@
+"""The trainer killed with SIGKILL at random moments, started again each time, to its end."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from students import numbers, recipe, train_here, write_dataset
+from understudy import train
+from understudy.run import Event, Run
+
+pytestmark = pytest.mark.filterwarnings("default")  # of the libraries that train
+
+KILLS = 5
+SAVE_STEPS = 4
+SETTINGS = recipe(epochs=12, save_steps=SAVE_STEPS)  # 72 steps
+
+
+class Life(NamedTuple):
+    """What one trainer process said before it ended or was killed."""
+
+    resumed: int
+    steps: list[Event]
+    last: Event
+
+
+def live(run: Run, dataset: Path, *, kill_behind: int | None, delay_s: float) -> Life:
+    """Start the trainer; kill it ``delay_s`` behind its n-th step, 0 being while it loads."""
+    training = train.start(run, dataset)
+    events: list[Event] = []
+    for event in train.follow(training):
+        events.append(event)
+        steps = [said for said in events if said.kind == "train.step"]
+        if kill_behind is not None and len(steps) == kill_behind:
+            deadline = time.monotonic() + delay_s
+            while time.monotonic() < deadline:
+                pass
+            training.process.kill()
+            kill_behind = None
+    resumed = [said.data["step"] for said in events if said.kind == "train.resumed"]
+    steps = [said for said in events if said.kind == "train.step"]
+    return Life(resumed[0] if resumed else 0, steps, events[-1])
+
+
+def test_kills_at_random_moments_cost_at_most_one_checkpoint_interval(tmp_path: Path) -> None:
+    """Steps repeated never exceed the interval, and the end is that of a run left alone."""
+    seed = random.randrange(10_000)
+    print("seed", seed)  # shown if the test fails
+    rng = random.Random(seed)
+    dataset = write_dataset(tmp_path / "data", numbers(0, 48), numbers(48, 60))
+    run = Run(1, 1, "tiny", tmp_path / "run", SETTINGS)
+    run.folder.mkdir()
+    reached = 0
+    losses: dict[int, float] = {}
+    for number in range(KILLS + 1):
+        last = number == KILLS
+        behind = None if last else rng.choice([0, *range(1, 12)])
+        life = live(run, dataset, kill_behind=behind, delay_s=rng.uniform(0, 0.1))
+        if life.steps:
+            first = life.steps[0].data["step"]
+            assert first == life.resumed + 1
+            assert reached - life.resumed <= SAVE_STEPS
+            reached = max(reached, life.steps[-1].data["step"])
+        losses |= {step.data["step"]: step.data["loss"] for step in life.steps}
+        assert life.last.kind == ("train.done" if last else "train.failed"), life.last
+        if not last:
+            assert "SIGKILL" in life.last.data["message"]
+            assert not (run.folder / "model").exists()
+    alone = train_here(tmp_path / "alone", dataset, SETTINGS)
+    assert losses == pytest.approx(alone.losses, abs=1e-5)
+    ends = [folder / "model" / "model.safetensors" for folder in (run.folder, tmp_path / "alone")]
+    assert ends[0].read_bytes() == ends[1].read_bytes()
+    leftovers = {path.name for path in run.folder.iterdir() if path.name.startswith((".", "check"))}
+    assert not leftovers
