@@ -93,7 +93,7 @@ def test_ten_kills_lose_nothing_and_buy_nothing_twice(
     with server("--latency", "0.1") as provider:
         counts = kill_often(understudy, provider, tmp_path / "project", kills=10, seed=1)
     assert counts["kills"] == 10
-    print(counts)  # noqa: T201
+    print(counts)
 
 
 @pytest.mark.sweep
@@ -104,4 +104,4 @@ def test_a_hundred_kills(
     """T38: ten projects, ten kills each, every one at another moment."""
     with server("--latency", "0.1") as provider:
         counts = kill_often(understudy, provider, tmp_path / "project", kills=10, seed=100 + seed)
-    print(seed, counts)  # noqa: T201
+    print(seed, counts)

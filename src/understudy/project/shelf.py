@@ -62,7 +62,7 @@ def last_trained(place: Workplace) -> Run | None:
 
 
 def run_named(place: Workplace, name: str) -> Run:
-    """The trained run that ``run:7`` or ``run:latest`` names. Raises UsageError if there is none."""
+    """The trained run of that name (``run:7``, ``run:latest``). Raises UsageError if none."""
     wanted = name.removeprefix("run:")
     trained = [run for run in all_runs(place) if run.state == "succeeded"]
     found = trained[-1:] if wanted == "latest" else [r for r in trained if str(r.id) == wanted]
