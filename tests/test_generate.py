@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -19,7 +20,7 @@ from understudy.generate.ask import ask, json_in, strict_schema
 from understudy.generate.plan import cells
 from understudy.generate.prompts import fill
 from understudy.generate.spec import infer
-from understudy.models.protocol import CallFailed, Reply, Request
+from understudy.models.protocol import CallFailed, Reply, Request, Unreadable
 from understudy.task import Attribute, Impossible, Option, OutputField, Plan, Spec
 
 SPEC = Spec(title="t", input="i", output="o", kind="text", system_message="s")
@@ -93,7 +94,7 @@ class Scripted:
 
 
 def asked(model: Scripted) -> Plan:
-    return asyncio.run(ask(model, "system", "user", Plan, "plan", 100))
+    return asyncio.run(ask(model, "system", "user", Plan, "plan", 100)).value
 
 
 GOOD = '{"attributes": [{"name": "a", "values": [{"value": "v", "weight": 1}]}], "impossible": []}'
@@ -115,13 +116,33 @@ def test_a_wrong_reply_is_corrected_once() -> None:
     assert asked(model).attributes[0].values[0].value == "v"
     assert "attributes" in model.asked[1].messages[-1].content
     with pytest.raises(CallFailed, match="plan"):
-        asked(Scripted("no", "still no"))
+        asked(Scripted(*["no"] * 4))
 
 
 def test_a_reply_that_was_cut_off_is_not_mended() -> None:
     """Mending would turn half an answer into a wrong one."""
     with pytest.raises(CallFailed, match="longer than"):
-        asked(Scripted(GOOD[:40], finish="length"))
+        asked(Scripted(GOOD[:40], GOOD[:40], finish="length"))
+
+
+def test_what_an_earlier_run_bought_in_vain_is_no_dead_end() -> None:
+    """Unusable replies on disk are passed over for nothing, and another one is bought."""
+
+    class OnDisk(Scripted):
+        async def complete(self, request: Request) -> Reply:
+            if request.sample < 5:
+                self.asked.append(request)
+                raise stored_unreadable()
+            return await super().complete(request)
+
+    def stored_unreadable() -> Unreadable:
+        error = Unreadable("the reply is not a chat completion")
+        error.stored = True
+        return error
+
+    model = OnDisk(GOOD)
+    assert asked(model).attributes[0].name == "a"
+    assert [request.sample for request in model.asked] == [0, 1, 2, 3, 4, 5]
 
 
 def test_schemas_are_strict() -> None:
@@ -188,6 +209,14 @@ class Teacher:
         return Reply(text.upper(), key=f"a{text}")
 
 
+class Replaying(Teacher):
+    """Its first 60 batches are on disk from an earlier run."""
+
+    async def complete(self, request: Request) -> Reply:
+        reply = await super().complete(request)
+        return replace(reply, stored=request.purpose == "inputs" and int(reply.key[1:]) < 60)
+
+
 def made(teacher: Teacher, wanted: int, known: set[str]) -> list[Example | Failure]:
     options = (Option(value="v"),)
     plan = Plan(attributes=(Attribute(name="a", values=options),))
@@ -222,6 +251,19 @@ def test_as_many_as_are_wanted_and_no_input_twice(wanted: int) -> None:
     assert all(isinstance(item, Example) and item.source.startswith("a") for item in found)
     assert len(set(teacher.answered)) == len(teacher.answered) == wanted
     assert "input 0-0" not in teacher.answered
+
+
+def test_it_goes_on_however_much_an_earlier_run_made() -> None:
+    """Batches that are read from disk bring nothing new, and that says nothing of the teacher."""
+    known = {f"input {batch + n // 2}-{n}" for batch in range(60) for n in range(10)}
+    assert len(made(Replaying(), 30, known)) == 30
+
+
+def test_calls_that_always_fail_end_it() -> None:
+    """Failed answers are replaced, but not for ever."""
+    found = made(Teacher(fails="input"), 10, known=set())
+    assert all(isinstance(item, Failure) for item in found)
+    assert len(found) < 60
 
 
 def test_a_failed_call_is_told_and_replaced() -> None:

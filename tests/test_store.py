@@ -81,7 +81,7 @@ def test_an_example_comes_back_as_it_went_in(
         assert examples.add(connection, [example, example]) == 1
         assert examples.add(connection, [example]) == 0
     with database.read() as connection:
-        (found,) = (one for one in examples.stream(connection) if one.source == source)
+        (found,) = (one for one in examples.stream(connection, [1]) if one.source == source)
     assert found.messages == example.messages
     assert (found.answer, found.cell, found.state) == (answer, cell, "new")
 

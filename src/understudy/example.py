@@ -24,6 +24,13 @@ class Message(NamedTuple):
     content: str
 
 
+def valid(text: str) -> str:
+    """Text that UTF-8 can carry: surrogate pairs are joined, lone ones replaced (U+FFFD)."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """Messages in, answer out.

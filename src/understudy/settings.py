@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from understudy.errors import UsageError
 
@@ -21,22 +21,34 @@ CONFIG_FILE = "understudy.toml"
 class Settings(BaseModel):
     """What a user may set. Unknown keys are refused, wrong types too."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     teacher: str = Field("", description="teacher model name; empty: by the key found")
     student: str = Field("tiny", description="tiny, or a local Hugging Face model folder")
-    budget: float | None = Field(None, ge=0, description="most to spend in all, US dollars")
-    price_in: float | None = Field(None, ge=0, description="US dollars per million input tokens")
-    price_out: float | None = Field(None, ge=0, description="US dollars per million output tokens")
+    budget: float | None = Field(
+        None, ge=0, le=10_000_000, description="most to spend in all, US dollars"
+    )
+    price_in: float | None = Field(
+        None, ge=0, le=100_000, description="US dollars per million input tokens"
+    )
+    price_out: float | None = Field(
+        None, ge=0, le=100_000, description="US dollars per million output tokens"
+    )
     examples: int = Field(200, ge=1, le=10_000_000, description="examples to generate")
     pilot: int = Field(5, ge=1, le=1000, description="examples in the pilot")
     per_call: int = Field(10, ge=1, le=100, description="inputs asked for in one call")
     concurrency: int = Field(16, ge=1, le=256, description="calls in flight at once")
-    timeout: float = Field(120, gt=0, description="seconds for one call, all in all")
-    max_reply: int = Field(8_000_000, ge=1000, description="bytes read of one reply at the most")
+    timeout: float = Field(120, ge=0.1, le=86_400, description="seconds for one call, all in all")
+    max_reply: int = Field(
+        8_000_000, ge=1000, le=1_000_000_000, description="bytes read of one reply at the most"
+    )
     max_attempts: int = Field(4, ge=1, le=20, description="times one call is sent at the most")
-    max_wait: float = Field(300, ge=0, description="seconds waited for a rate limit at the most")
-    max_answer_tokens: int = Field(1024, ge=1, description="tokens of one answer at the most")
+    max_wait: float = Field(
+        300, ge=0, le=86_400, description="seconds waited for a rate limit at the most"
+    )
+    max_answer_tokens: int = Field(
+        1024, ge=1, le=1_000_000, description="tokens of one answer at the most"
+    )
     duplicate_similarity: float = Field(
         0.8, gt=0, le=1, description="inputs this alike (Jaccard of character n-grams) repeat"
     )
@@ -49,6 +61,13 @@ class Settings(BaseModel):
         False, description="send calls again whose outcome is unknown; they may be paid twice"
     )
     offline: bool = Field(False, description="refuse every address but this machine's")
+
+    @field_validator("teacher", "student")
+    @classmethod
+    def _no_control_characters(cls, name: str) -> str:
+        if not name.isprintable():
+            raise ValueError("a model name has no control characters")
+        return name
 
 
 class Configured(BaseModel):

@@ -156,7 +156,7 @@ class Option(_Value):
     """One value that an attribute may take, and how often relative to the others."""
 
     value: str = Field(min_length=1)
-    weight: float = Field(1.0, gt=0, allow_inf_nan=False)
+    weight: float = Field(1.0, gt=0, le=1_000_000, allow_inf_nan=False)
 
 
 class Attribute(_Value):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import signal
 import sys
 from types import FrameType
 from typing import NoReturn
 
-from understudy.errors import DiskError, UnderstudyError
+from understudy.errors import DiskError, UnderstudyError, UsageError
 
 
 def main() -> None:
@@ -31,25 +32,31 @@ def _run(arguments: list[str], *, as_json: bool) -> int:
     try:
         app(arguments, prog_name="understudy", standalone_mode=True)
     except SystemExit as end:
-        if end.code == 128 + signal.SIGINT:  # Typer ends so, without a word, on Ctrl-C
+        code = int(end.code or 0)
+        if code == 128 + signal.SIGINT:  # Typer ends so, without a word, on Ctrl-C
             return fail(_Interrupted(signal.SIGINT), as_json=as_json)
-        return int(end.code or 0)
-    except UnderstudyError as error:
-        return fail(error, as_json=as_json)
-    except KeyboardInterrupt:
-        return fail(_Interrupted(signal.SIGINT), as_json=as_json)
+        if as_json and code == UsageError.exit_code:  # Typer has told the line on stderr
+            print(json.dumps({"error": "usage", "exit_code": code}), flush=True)
+        return code
     except BrokenPipeError:
         raise
-    except OSError as error:
-        if "-v" in arguments or "--verbose" in arguments:
+    except BaseException as error:
+        if not isinstance(error, UnderstudyError) and {"-v", "--verbose"} & set(arguments):
             raise
-        return fail(_disk(error), as_json=as_json)
-    except Exception as error:
-        if "-v" in arguments or "--verbose" in arguments:
-            raise
-        what = f"something unforeseen: {type(error).__name__}: {error}"
-        return fail(UnderstudyError(what, "Run it again with -v to see where"), as_json=as_json)
+        return fail(_clear(error), as_json=as_json)
     return 0
+
+
+def _clear(error: BaseException) -> UnderstudyError:
+    """The error that a person can read."""
+    if isinstance(error, UnderstudyError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return _Interrupted(signal.SIGINT)
+    if isinstance(error, OSError):
+        return _disk(error)
+    what = f"something unforeseen: {type(error).__name__}: {error}"
+    return UnderstudyError(what, "Run it again with -v to see where")
 
 
 class _Interrupted(UnderstudyError):

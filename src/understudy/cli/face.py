@@ -94,6 +94,7 @@ class Face:
         """Print something for people on stdout."""
         from rich.console import Console
 
+        shown = printable(shown) if isinstance(shown, str) else shown
         if sys.stdout.isatty():
             Console(highlight=False, soft_wrap=isinstance(shown, str)).print(shown, markup=False)
             return

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from understudy.cli.words import bar, line, printable
@@ -36,6 +36,10 @@ def following(project: Project, *, as_json: bool, quiet: bool) -> Iterator[None]
     seq = project.last_event()
 
     def follow() -> None:
+        with suppress(BrokenPipeError):  # the verb itself finds that out when it ends
+            look()
+
+    def look() -> None:
         nonlocal seq
         while True:
             last_look = done.wait(POLL_S)

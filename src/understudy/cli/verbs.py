@@ -13,6 +13,7 @@ import typer
 
 from understudy.cli.face import Face, app, verb
 from understudy.errors import PartlyDone, SetupError, UsageError
+from understudy.example import valid
 
 if TYPE_CHECKING:
     from understudy.money import Quote
@@ -25,7 +26,7 @@ SPLIT = ("validation_share", "test_share")
 ASK_ABOVE_MICRO = 1_000_000
 """A quote above this is confirmed before the spend (micro-dollars)."""
 
-Examples = Annotated[int, typer.Option(min=1, help="Examples to generate in all.")]
+Examples = Annotated[int | None, typer.Option(min=1, help="Examples to generate in all.")]
 Description = Annotated[str, typer.Argument(help="What is to be learned, in a sentence.")]
 Format = Annotated[str | None, typer.Option(help="chat, prompt, alpaca, sharegpt, csv, tsv, json.")]
 Column = Annotated[str | None, typer.Option(help="Name of that column, if it cannot be guessed.")]
@@ -46,7 +47,7 @@ def _understudy(
 def demo(
     face: Face,
     task: Annotated[str, typer.Option(help="dates, support or durations.")] = "dates",
-    examples: Examples = 2000,
+    examples: Annotated[int, typer.Option(min=1, help="Examples to generate in all.")] = 2000,
 ) -> None:
     """Practise offline: the whole way with a teacher that is a program, no key, no GPU."""
     from understudy import practice
@@ -60,7 +61,7 @@ def demo(
 
 
 @verb(*MONEY, "student", *SPLIT)
-def run(face: Face, description: Description, examples: Examples = 200) -> None:
+def run(face: Face, description: Description, examples: Examples = None) -> None:
     """The whole way: description, spec, pilot, quote, examples, student, proof, export."""
     from understudy.project.flow import open_or_new
 
@@ -75,16 +76,17 @@ def run(face: Face, description: Description, examples: Examples = 200) -> None:
     )
 
 
-def _whole_way(face: Face, make: Any, description: str, examples: int, folder: Path) -> None:
+def _whole_way(face: Face, make: Any, description: str, examples: int | None, folder: Path) -> None:
     from understudy.cli.progress import following
     from understudy.cli.show import finished, report_json
     from understudy.project import flow
 
     started = time.monotonic()
-    project: Project = make({**face.flags, "examples": examples})
+    project: Project = make(face.flags)
+    wanted = examples or project.settings.examples
     try:
         with following(project, as_json=face.json, quiet=face.quiet):
-            done: Finished = flow.run(project, description, examples, lambda q: _confirm(face, q))
+            done: Finished = flow.run(project, description, wanted, lambda q: _confirm(face, q))
         body = report_json(done.report) | {
             "seconds": round(time.monotonic() - started, 1),
             "run": done.run.id,
@@ -130,7 +132,8 @@ def describe(
 
     with face.open() as project:
         if file is not None:
-            task = project.edit_spec(_read_spec(file.read_text(encoding="utf-8"), str(file)))
+            text = file.read_text(encoding="utf-8", errors="replace")
+            task = project.edit_spec(_read_spec(text, str(file)))
         elif edit:
             task = project.edit_spec(_edited(project.spec))
         else:
@@ -174,7 +177,7 @@ def plan(face: Face) -> None:
 
 
 @verb(*MONEY)
-def pilot(face: Face, examples: Examples = 200) -> None:
+def pilot(face: Face, examples: Examples = None) -> None:
     """A few examples end to end, and a quote for the rest."""
     with face.open() as project:
         project.describe()
@@ -197,9 +200,10 @@ def generate(
     body = asdict(result) | {"spent_usd": result.spent_micro / 1e6}
     del body["spent_micro"]
     face.finish(body, generated(result))
-    if result.made < result.asked and not result.accepted:
+    if result.total < result.asked:
         raise PartlyDone(
-            f"{result.made} of {result.asked} examples were made", "`understudy status` says why"
+            f"{result.total:,} of {result.asked:,} examples were made",
+            "The teacher repeats itself or its calls fail, as told above; the same command goes on",
         )
 
 
@@ -294,7 +298,10 @@ def predict(
     if not text.strip():
         raise UsageError("the input is empty", "Say what the model is to answer")
     with face.open(progress=False) as project:
-        answer = project.predict(text, model)
+        answer = project.predict(valid(text), model)
+    if not face.json and not sys.stdout.isatty():
+        print(answer)  # to the letter, whatever is in it: nobody's terminal reads it
+        return
     face.finish({"answer": answer, "model": model}, answer)
 
 

@@ -51,6 +51,9 @@ _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
         f"ledger    {d['calls']:,} calls of a process that died are counted as spent: "
         "their outcome is unknown (--resend-unknown sends them again)"
     ),
+    "ledger.stopping": lambda d: (
+        f"stopping  waiting for {d['in_flight']:,} replies that are paid for; again to give them up"
+    ),
     "teacher.chosen": lambda d: f"teacher   {d['teacher']} (table of {d['table_checked_on']})",
     "describe.start": lambda d: f"describe  {d['teacher']} writes the spec",
     "task.version": lambda d: (
@@ -67,7 +70,10 @@ _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
         + (f", {d['bad']:,} bad" * bool(d["bad"]))
     ),
     "clean.done": _clean,
-    "freeze.done": lambda d: f"freeze    dataset {d['dataset']}: {_counts(d['counts'])}",
+    "freeze.done": lambda d: (
+        f"freeze    dataset {d['dataset']}: {_counts(d['counts'])}"
+        + (f"; {d['of_older_specs']:,} of older specs left out" if d["of_older_specs"] else "")
+    ),
     "train.start": lambda d: f"train     run {d['run']}: {d['student']}, {d['why']}",
     "train.resumed": lambda d: f"train     goes on from the checkpoint of step {d['step']}",
     "run.state": lambda d: f"train     run {d['run']} {d['state']} in {duration(d['seconds'])}",

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from understudy.errors import UnderstudyError
 from understudy.example import Example
 from understudy.generate.answers import answer
 from understudy.generate.inputs import inputs
@@ -17,7 +16,8 @@ from understudy.similar import fold
 from understudy.task import Cell, Plan, Spec
 
 FRUITLESS = 20
-"""Input calls in a row that bring nothing new before generation ends by itself."""
+"""Input calls bought in a row that bring nothing new before generation ends by itself; and failed
+calls beyond the number of examples wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ async def generate(
                 try:
                     if isinstance(job, _Batch):
                         found = await inputs(model, spec, job.cell, job.how_many, job.number, own)
-                        work.admit(job, found)
+                        work.admit(job, found.value, bought=found.bought)
                     else:
                         text, cell = job
                         await made.put(
@@ -77,7 +77,7 @@ async def generate(
                     work.fail(job)
                     await made.put(Failure(error.what))
                 await work.changed()
-        except UnderstudyError as error:
+        except Exception as error:  # noqa: BLE001 (the others stop, and it is raised at the end)
             work.error = work.error or error
             await work.changed()
         finally:
@@ -119,8 +119,9 @@ class _Work:
     waiting: deque[tuple[str, Cell]] = field(default_factory=deque)
     admitted: int = 0
     expected: int = 0
+    failed: int = 0
     fruitless: int = 0
-    error: UnderstudyError | None = None
+    error: Exception | None = None
     _change: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def next(self) -> _Batch | tuple[str, Cell] | None:
@@ -132,7 +133,8 @@ class _Work:
                 if self.waiting:
                     return self.waiting.popleft()
                 short = self.admitted + self.expected < self.wanted
-                if short and self.fruitless < FRUITLESS:
+                hopeful = self.fruitless < FRUITLESS and self.failed < FRUITLESS + self.wanted
+                if short and hopeful:
                     batch = next(self.batches)
                     self.expected += batch.how_many
                     return batch
@@ -140,7 +142,7 @@ class _Work:
                     return None
                 await self._change.wait()
 
-    def admit(self, batch: _Batch, found: list[str]) -> None:
+    def admit(self, batch: _Batch, found: list[str], *, bought: bool) -> None:
         """Take the new inputs of a batch, as many as are wanted; repeats are not answered."""
         self.expected -= batch.how_many
         fresh = 0
@@ -152,13 +154,15 @@ class _Work:
                 self.waiting.append((text, batch.cell))
                 self.admitted += 1
                 fresh += 1
-        self.fruitless = 0 if fresh else self.fruitless + 1
+        # Batches of earlier runs are read from disk for nothing: their inputs are known by now.
+        if fresh or bought:
+            self.fruitless = 0 if fresh else self.fruitless + 1
 
     def fail(self, job: _Batch | tuple[str, Cell]) -> None:
         """Make room for another: a failed batch brings nothing, a failed input is replaced."""
+        self.failed += 1
         if isinstance(job, _Batch):
             self.expected -= job.how_many
-            self.fruitless += 1
         else:
             self.admitted -= 1
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from understudy.example import Example, Message
+from understudy.example import Example, Message, valid
 from understudy.generate.ask import json_in
 from understudy.models.protocol import Model, Reply
 from understudy.models.question import question
@@ -51,7 +51,7 @@ def usable(spec: Spec, reply: Reply) -> tuple[str, str]:
         return "", "empty"
     if spec.kind == "json":
         try:
-            return json.dumps(json_in(text), ensure_ascii=False), ""
+            return valid(json.dumps(json_in(text), ensure_ascii=False)), ""
         except ValueError:
             return text, "malformed"
     return text, ""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from understudy.example import Message
+from understudy.example import Message, valid
 from understudy.generate import prompts
-from understudy.models.protocol import CallFailed, Model, Request
+from understudy.models.protocol import CallFailed, Model, Reply, Request, Unreadable
 
 T = TypeVar("T", bound=BaseModel)
+V = TypeVar("V")
+
+TRIES = 2
+"""Times that an unusable answer is bought anew."""
 
 # Keywords that strict structured output refuses or ignores; pydantic checks them afterwards.
 _LEFT_OUT = {
@@ -21,39 +25,70 @@ _LEFT_OUT = {
 }
 
 
+class Answered(NamedTuple, Generic[V]):
+    """A typed answer."""
+
+    value: V
+    bought: bool
+    """False if it was on disk already."""
+
+
 async def ask(
     model: Model, system: str, user: str, answer: type[T], name: str, max_tokens: int
-) -> T:
+) -> Answered[T]:
     """Ask for JSON of type ``answer``; one correction turn quotes what was wrong.
 
-    Raises CallFailed if the second reply is no better.
+    An unusable reply is asked for anew, twice at the most; those of earlier runs are on disk and
+    are passed over for nothing. Raises CallFailed if none can be used.
     """
     schema = strict_schema(answer, name)
-    messages: tuple[Message, ...] = (Message("system", system), Message("user", user))
-    for last in (False, True):
-        reply = await model.complete(
-            Request(messages, max_tokens, schema=schema, schema_name=name, purpose=name)
-        )
-        if reply.finish == "length":
-            raise CallFailed(
-                f"the teacher's {name} is longer than {max_tokens} tokens",
-                "Raise max_answer_tokens, or use another teacher",
+    problem, tries, sample = "", 0, 0
+    while tries < TRIES:
+        messages: tuple[Message, ...] = (Message("system", system), Message("user", user))
+        bought = False
+        for _ in range(2):
+            request = Request(
+                messages,
+                max_tokens,
+                schema=schema,
+                schema_name=name,
+                sample=sample,
+                purpose=name,
             )
-        try:
-            return answer.model_validate(json_in(reply.text))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            problem = f"{where}: {first['msg']}" if where else str(first["msg"])
-        except ValueError:
-            problem = "it is not JSON"
-        if last:
-            break
-        correction = prompts.fill(prompts.CORRECTION, problem=problem)
-        messages = (*messages, Message("assistant", reply.text), Message("user", correction))
+            try:
+                reply = await model.complete(request)
+            except Unreadable as error:
+                bought, problem = bought or not error.stored, error.what
+                break
+            bought = bought or not reply.stored
+            value = _read(reply, answer, max_tokens)
+            if not isinstance(value, str):
+                return Answered(value, bought)
+            problem = value
+            if reply.finish == "length":
+                break  # a correction would be as long
+            correction = prompts.fill(prompts.CORRECTION, problem=problem)
+            messages = (*messages, Message("assistant", reply.text), Message("user", correction))
+        tries += bought
+        sample += 1
     raise CallFailed(
-        f"the teacher's {name} cannot be used: {problem}", "Try again, or use another teacher"
+        f"the teacher's {name} cannot be used: {problem}",
+        "The same command asks anew; another teacher may do better",
     )
+
+
+def _read(reply: Reply, answer: type[T], max_tokens: int) -> T | str:
+    """The answer, or what is wrong with the reply."""
+    if reply.finish == "length":
+        return f"it is longer than {max_tokens} tokens"
+    try:
+        return answer.model_validate(json_in(reply.text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        return f"{where}: {first['msg']}" if where else str(first["msg"])
+    except ValueError:
+        return "it is not JSON"
 
 
 def json_in(text: str) -> Any:
@@ -65,14 +100,25 @@ def json_in(text: str) -> Any:
     fenced = re.search(r"```(?:json)?\s*\n(.*?)\n\s*```", text, re.DOTALL)
     text = fenced.group(1) if fenced else text
     try:
-        return json.loads(text)
+        return _valid(json.loads(text))
     except (ValueError, RecursionError):
         from json_repair import repair_json
 
         value = repair_json(text, return_objects=True)
         if not isinstance(value, (dict, list)) or not value:
             raise ValueError("no JSON in it") from None
-        return value
+        return _valid(value)
+
+
+def _valid(node: Any) -> Any:
+    """The same JSON without lone surrogates, which an escape can bring in and no file can hold."""
+    if isinstance(node, str):
+        return valid(node)
+    if isinstance(node, list):
+        return [_valid(item) for item in node]
+    if isinstance(node, dict):
+        return {valid(key): _valid(value) for key, value in node.items()}
+    return node
 
 
 def strict_schema(model: type[BaseModel], name: str) -> dict[str, Any]:

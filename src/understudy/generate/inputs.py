@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from understudy.example import Example
 from understudy.generate import prompts
-from understudy.generate.ask import ask
+from understudy.generate.ask import Answered, ask
 from understudy.generate.spec import SHOWN
 from understudy.models.protocol import Model
 from understudy.task import Cell, Spec
@@ -44,7 +44,7 @@ async def inputs(
     how_many: int,
     batch: int,
     own: Sequence[Example] = (),
-) -> list[str]:
+) -> Answered[list[str]]:
     """Ask for ``how_many`` inputs of ``cell``. Empty ones are left out. Raises CallFailed."""
     system = prompts.fill(prompts.INPUTS, input=spec.input, language=spec.language or "any")
     request = {"cell": cell, "how_many": how_many, "batch": batch}
@@ -55,4 +55,5 @@ async def inputs(
         lines = "\n".join(json.dumps(example.input, ensure_ascii=False) for example in own[:SHOWN])
         user += f"\nReal inputs, for the tone (do not repeat them):\n\n{lines}\n"
     found = await ask(model, system, user, Inputs, "inputs", 200 + TOKENS_PER_INPUT * how_many)
-    return [sampled.text for sampled in found.inputs[:how_many] if sampled.text.strip()]
+    sampled = found.value.inputs[:how_many]
+    return Answered([one.text for one in sampled if one.text.strip()], found.bought)

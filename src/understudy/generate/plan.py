@@ -27,7 +27,7 @@ async def plan(model: Model, spec: Spec) -> Plan:
     """Ask the teacher in what inputs differ. Raises CallFailed."""
     shown = spec.model_dump_json(indent=1, exclude={"assumptions", "questions"})
     user = prompts.fill(prompts.PLAN_USER, spec=shown)
-    return await ask(model, prompts.PLAN, user, Plan, "plan", MAX_TOKENS)
+    return (await ask(model, prompts.PLAN, user, Plan, "plan", MAX_TOKENS)).value
 
 
 def cells(plan: Plan, seed: int) -> Iterator[Cell]:

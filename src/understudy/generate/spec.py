@@ -25,7 +25,7 @@ async def describe(model: Model, description: str, own: Sequence[Example] = ()) 
             for example in own[:SHOWN]
         )
         user += prompts.fill(prompts.OWN_EXAMPLES, examples=lines)
-    return await ask(model, prompts.DESCRIBE, user, Spec, "spec", MAX_TOKENS)
+    return (await ask(model, prompts.DESCRIBE, user, Spec, "spec", MAX_TOKENS)).value
 
 
 def infer(description: str, examples: Sequence[Example]) -> Spec:
@@ -50,7 +50,7 @@ def infer(description: str, examples: Sequence[Example]) -> Spec:
         labels=tuple(different) if kind == "label" else (),
         fields=fields,
         same_answer_same_meaning=kind == "text",
-        assumptions=(f"the kind of answer was read off {len(answers)} examples",),
+        assumptions=("the kind of answer was read off the examples",),
         system_message=description,
     )
 

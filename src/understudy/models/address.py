@@ -1,8 +1,9 @@
 """Model names -> where they are: provider, base URL, the key and the variable it came from.
 
-A name is ``provider:model`` (rows of the table below), ``http(s)://host/v1#model``, or a bare model
-name, which means ``openai:``. A key goes to one host only: ``OPENAI_API_KEY`` to OpenAI or to the
-host in ``OPENAI_BASE_URL``; any other address is sent ``UNDERSTUDY_API_KEY``, if that is set.
+A name is ``provider:model`` (rows of the table below), ``http(s)://host/v1#model``, or a bare name,
+which is OpenAI's. A key goes to one address only, the one that the table or the environment binds
+it to: ``OPENAI_API_KEY`` to ``OPENAI_BASE_URL`` if that is set, else to OpenAI. An address that
+stands in a flag or in a project's file is sent no key unless it is that one.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from understudy.errors import ProviderRefused, UsageError
-
-OWN_KEY = "UNDERSTUDY_API_KEY"
 
 
 class Provider(NamedTuple):
@@ -66,8 +65,11 @@ class Address:
     @property
     def key_help(self) -> str:
         """What to do when the key is refused."""
-        held = f"It was taken from {self.key_variable}" if self.key else "None was sent"
-        return f"{held}; set {self.key_variable} to a valid key"
+        if self.key:
+            return f"It was taken from {self.key_variable}; set that to a valid key"
+        if self.key_variable:
+            return f"Set {self.key_variable}"
+        return f"None was sent; set OPENAI_BASE_URL={self.base_url} and OPENAI_API_KEY"
 
 
 def default_teacher(environ: Mapping[str, str] = os.environ) -> str:
@@ -92,7 +94,9 @@ def address(name: str, *, offline: bool, environ: Mapping[str, str] = os.environ
         url, _, model = name.partition("#")
         if not model:
             raise UsageError(f"{name} names no model", "Write it after a #: http://host/v1#model")
-        provider, key_variable, local = urlsplit(url).hostname or "", OWN_KEY, False
+        provider, local = urlsplit(url).hostname or "", False
+        ours = url.rstrip("/") == environ.get("OPENAI_BASE_URL", "").rstrip("/")
+        key_variable = "OPENAI_API_KEY" if ours else ""
     else:
         provider, _, model = name.partition(":") if ":" in name else ("openai", "", name)
         row = PROVIDERS.get(provider)
@@ -109,9 +113,9 @@ def address(name: str, *, offline: bool, environ: Mapping[str, str] = os.environ
         elif provider == "ollama" and environ.get("OLLAMA_HOST"):
             url = f"http://{environ['OLLAMA_HOST'].removeprefix('http://').rstrip('/')}/v1"
     url = url.rstrip("/")
-    key = environ.get(key_variable, "") if key_variable else ""
+    key = environ.get(key_variable, "").strip() if key_variable else ""
     on_this_machine = _check_url(url, has_key=bool(key), offline=offline)
-    if not key and not on_this_machine and key_variable not in ("", OWN_KEY):
+    if not key and not on_this_machine and key_variable:
         raise ProviderRefused(
             f"no key for {provider}: {key_variable} is not set",
             f"Set {key_variable}, or practise without one: understudy demo",
@@ -122,7 +126,7 @@ def address(name: str, *, offline: bool, environ: Mapping[str, str] = os.environ
         model=model,
         base_url=url,
         key=SecretStr(key) if key else None,
-        key_variable=key_variable or OWN_KEY,
+        key_variable=key_variable,
         identity=f"{url}#{model}",
         local=local,
         proxy=environ.get("HTTPS_PROXY") if url.startswith("https:") else None,

@@ -21,8 +21,9 @@ from typing import Any
 import aiohttp
 
 from understudy.errors import ProviderRefused
+from understudy.example import valid
 from understudy.models.address import Address
-from understudy.models.protocol import CallFailed, Lost, Reply, Request, Unpaid
+from understudy.models.protocol import CallFailed, Lost, Reply, Request, Unpaid, Unreadable
 
 _JSON_RUNGS = ("json_schema", "json_object", "text")
 
@@ -42,6 +43,10 @@ class OpenAICompatible:
         self._left_out: set[str] = set()
 
     # -- sending ---------------------------------------------------------------------------
+
+    def size(self, request: Request) -> int:
+        """Bytes of the body that would be sent."""
+        return len(json.dumps(self._body(request), ensure_ascii=False).encode())
 
     async def send(self, request: Request) -> bytes:
         """Send once; the whole body of a 200. Raises Unpaid, Lost or ProviderRefused."""
@@ -114,15 +119,24 @@ class OpenAICompatible:
         except aiohttp.InvalidURL:
             raise ProviderRefused(f"{self.address.base_url} is not an address") from None
         except TimeoutError:
-            raise Lost(f"no whole reply within {self._timeout_s:g} s", torn=bytes(read)) from None
+            raise Lost(
+                f"no whole reply within {self._timeout_s:g} s", torn=self._without_key(read)
+            ) from None
         except (aiohttp.ClientError, ConnectionError, ValueError) as error:
-            raise Lost(f"connection lost ({type(error).__name__})", torn=bytes(read)) from None
-        yield response.status, response.headers, bytes(read)
+            raise Lost(
+                f"connection lost ({type(error).__name__})", torn=self._without_key(read)
+            ) from None
+        yield response.status, response.headers, self._without_key(read)
+
+    def _without_key(self, read: bytearray) -> bytes:
+        """What came back, the key cut out in case the endpoint echoes it."""
+        key = self.address.key.get_secret_value() if self.address.key else ""
+        return bytes(read).replace(key.encode(), b"[key]") if key else bytes(read)
 
     # -- what is sent ----------------------------------------------------------------------
 
     def _body(self, request: Request) -> dict[str, Any]:
-        messages = [{"role": role, "content": _text(content)} for role, content in request.messages]
+        messages = [{"role": role, "content": valid(content)} for role, content in request.messages]
         body: dict[str, Any] = {
             "model": self.address.model,
             "messages": messages,
@@ -164,29 +178,29 @@ class OpenAICompatible:
     # -- what comes back -------------------------------------------------------------------
 
     def read(self, raw: bytes) -> Reply:
-        """Understand a stored body. Raises CallFailed if there is no answer in it."""
+        """Understand a stored body. Raises Unreadable if there is no answer in it."""
         try:
             body = json.loads(raw)
             if isinstance(body, dict) and body.get("error"):
-                raise CallFailed(f"answered with an error: {_error(body)[0]}")
+                raise Unreadable(f"answered with an error: {_error(body)[0]}")
             choice = body["choices"][0]
             message = choice["message"]
             content, refusal = message.get("content"), message.get("refusal")
-            if not content and not refusal and message.get("tool_calls"):
-                raise CallFailed("answered with a tool call")
             if isinstance(content, list):
                 content = "".join(part.get("text", "") for part in content)
             usage = body.get("usage") or {}
+            text = valid(str(content or refusal or ""))
+            said = _count(usage.get("completion_tokens"))
             return Reply(
-                text=str(content or refusal or ""),
+                text=text,
                 finish=str(choice.get("finish_reason") or "stop"),
                 refusal=bool(refusal),
-                input_tokens=_count(usage.get("prompt_tokens")),
-                output_tokens=_count(usage.get("completion_tokens")),
+                input_tokens=_count(usage.get("prompt_tokens")) or None,
+                output_tokens=None if text and not said else said,  # nothing is written for nothing
                 model=str(body.get("model") or self.address.model),
             )
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            raise CallFailed("the reply is not a chat completion") from None
+            raise Unreadable("the reply is not a chat completion") from None
 
     def _must_be_json(self, headers: Any, raw: bytes) -> None:
         if "html" in headers.get("Content-Type", "").lower() or raw.lstrip()[:1] == b"<":
@@ -247,11 +261,6 @@ def retry_after(headers: Any) -> float | None:
         if math.isfinite(seconds) and seconds >= 0:
             return seconds
     return None
-
-
-def _text(content: str) -> str:
-    """Text that UTF-8 can carry: lone surrogates become the replacement character."""
-    return content.encode("utf-8", "replace").decode() if not content.isascii() else content
 
 
 def _count(value: object) -> int | None:

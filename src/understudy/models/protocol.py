@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from understudy.errors import UnderstudyError
+from understudy.errors import ProviderRefused, UnderstudyError
 from understudy.example import Message
 
 
@@ -62,6 +62,8 @@ class Reply:
     """Micro-dollars; None when the price is not known. Filled in by the ledger."""
     key: str = ""
     """Key of the ledger's row; empty for models that cost nothing."""
+    stored: bool = False
+    """True if it was on disk already, so that nothing was bought."""
 
 
 class Model(Protocol):
@@ -81,12 +83,16 @@ class Endpoint(Protocol):
     identity: str
     """What makes its answers its own (address and model); part of every call's key."""
 
+    def size(self, request: Request) -> int:
+        """Bytes of the body that would be sent: a bound of its tokens, whatever the tokenizer."""
+        ...
+
     async def send(self, request: Request) -> bytes:
         """Send once and return the whole body of a 200. Raises Unpaid, Lost or ProviderRefused."""
         ...
 
     def read(self, raw: bytes) -> Reply:
-        """Understand a stored body. Raises CallFailed if there is no answer in it."""
+        """Understand a stored body. Raises Unreadable if there is no answer in it."""
         ...
 
     async def close(self) -> None:
@@ -96,6 +102,15 @@ class Endpoint(Protocol):
 
 class CallFailed(UnderstudyError):
     """One call gave no answer; others may. ``what`` is the reason in a few words."""
+
+    exit_code = ProviderRefused.exit_code
+
+
+class Unreadable(CallFailed):
+    """A whole reply came, but there is no answer in it. It is paid for and never sent again."""
+
+    stored = False
+    """True if it was on disk already, so that nothing was bought."""
 
 
 class Unpaid(CallFailed):

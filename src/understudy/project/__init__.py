@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.errors import UnderstudyError, UsageError
+from understudy.example import valid
 from understudy.generate import plan as planning
 from understudy.generate import spec as specs
 from understudy.money import Quote, quote
@@ -49,10 +50,11 @@ class Project(workplace.Workplace):
         Raises UsageError if there is no description, CallFailed if the teacher's spec is unusable.
         """
         found = self.find_task()
-        description = description.strip() or (found.description if found else "")
+        description = valid(description).strip() or (found.description if found else "")
         if not description:
             raise UsageError("the description is empty", "Say what is to be learned in a sentence")
-        if found and found.spec and found.description == description:
+        written = found is not None and found.spec is not None and found.author != "examples"
+        if found is not None and written and found.description == description:
             return found
         with self.writing():
             own = self.own_examples()
@@ -92,7 +94,7 @@ class Project(workplace.Workplace):
         """
         settings = self.settings
         with self.writing():
-            examples.make(self, self.plan(), settings.pilot)
+            self._make_pilot()
             with self.database.read() as connection:
                 inputs = calls.settled(connection, "inputs", self.teacher)
                 answers = calls.settled(connection, "answer", self.teacher)
@@ -111,6 +113,14 @@ class Project(workplace.Workplace):
                 "pilot.quote", text=str(told), low_micro=told.low_micro, high_micro=told.high_micro
             )
             return told
+
+    def _make_pilot(self) -> None:
+        """Have at least the pilot's number of examples, some of them by this teacher."""
+        with self.database.read() as connection:
+            known = calls.settled(connection, "answer", self.teacher)
+        made = self.made()
+        more = self.settings.pilot if made and not known else 0
+        examples.make(self, self.plan(), max(self.settings.pilot, made + more))
 
     def generate(self, wanted: int | None = None) -> Generated:
         """Generate until there are ``wanted`` generated examples in all, and clean the new ones.

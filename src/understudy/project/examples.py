@@ -34,7 +34,7 @@ BATCH = 1000
 def generated(place: Workplace) -> int:
     """How many examples were generated for the newest version of the task."""
     with place.database.read() as connection:
-        return examples.number(connection, "generated", place.task.version)
+        return examples.generated(connection, place.versions(connection))
 
 
 def make(place: Workplace, plan: Plan, wanted: int) -> Generated:
@@ -53,6 +53,7 @@ def make(place: Workplace, plan: Plan, wanted: int) -> Generated:
         calls_after, purse_after = calls.counted(connection), calls.read_purse(connection)
     return Generated(
         asked=wanted,
+        total=progress.before + progress.made,
         made=progress.made,
         accepted=cleaned.accepted,
         calls=calls_after - calls_before,
@@ -66,7 +67,10 @@ def _stream(
     place: Workplace, plan: Plan, progress: _Progress, model: Model
 ) -> AsyncIterator[Example | Failure]:
     with place.database.read() as connection:
-        known = {fold(example.input) for example in examples.stream(connection)}
+        known = {
+            fold(example.input)
+            for example in examples.stream(connection, place.versions(connection))
+        }
     settings, task = place.settings, place.task
     return generate(
         model,
@@ -170,10 +174,11 @@ def import_file(
 def clean(place: Workplace) -> Cleaned:
     """Decide about every new example."""
     with place.database.read() as connection:
-        new = list(examples.stream(connection, state="new"))
+        versions = place.versions(connection)
+        new = list(examples.stream(connection, versions, state="new"))
         if not new:
             return Cleaned(0, 0, {})
-        decided = list(examples.stream(connection, state="accepted"))
+        decided = list(examples.stream(connection, versions, state="accepted"))
     spec = _spec_for(place, [*decided, *new])
     similarity = place.settings.duplicate_similarity
     done = list(cleaning.clean(new, spec, similarity=similarity, decided=decided))
@@ -190,9 +195,10 @@ def clean(place: Workplace) -> Cleaned:
 def _spec_for(place: Workplace, found: list[Example]) -> Spec:
     """The task's spec. Where no teacher and no person wrote one, it follows the own examples."""
     task = place.task
-    if task.spec is not None and task.author != "examples":
+    own = [example for example in found if example.origin != "generated" and example.answer.strip()]
+    if task.spec is not None and (task.author != "examples" or not own):
         return task.spec
-    spec = infer(task.description, [example for example in found if example.answer.strip()])
+    spec = infer(task.description, own)
     if spec != task.spec:
         place.store_task(task.description, spec, "examples")
     return spec
@@ -202,7 +208,9 @@ def freeze(place: Workplace) -> Frozen:
     """Split the accepted examples, check for leaks, store the dataset and write its files."""
     clean(place)
     with place.database.read() as connection:
-        accepted = list(examples.stream(connection, state="accepted"))
+        versions = place.versions(connection)
+        accepted = list(examples.stream(connection, versions, state="accepted"))
+        older = examples.of_other_versions(connection, versions)
     if not accepted:
         raise UsageError(
             "there is no usable example to freeze",
@@ -223,7 +231,7 @@ def freeze(place: Workplace) -> Frozen:
     with place.database.write() as connection:
         frozen = runs.add_dataset(connection, task.version, mark, splits)
     write_dataset(place.folder / "datasets" / str(frozen.id), splits, spec.system_message, mark)
-    place.say("freeze.done", dataset=frozen.id, counts=frozen.counts)
+    place.say("freeze.done", dataset=frozen.id, counts=frozen.counts, of_older_specs=older)
     return frozen
 
 
@@ -252,7 +260,7 @@ def export_file(place: Workplace, path: Path, format: str | None, *, raw: bool) 
     with place.database.read() as connection:
         manifest = formats.write(
             path,
-            examples.stream(connection, state="accepted"),
+            examples.stream(connection, place.versions(connection), state="accepted"),
             format or formats.format_of(path),
             raw=raw,
             system_message=spec.system_message if spec else "",

@@ -9,15 +9,16 @@ from typing import Any
 
 from understudy import practice
 from understudy.errors import UsageError
+from understudy.example import valid
 from understudy.money import Quote
 from understudy.project import Project
 from understudy.project.folder import DATABASE
 from understudy.project.results import Exported
-from understudy.project.workplace import keep_settings
 from understudy.report import Report
 from understudy.run import Run
 
-DEMO_EXAMPLES = 2000
+KEPT = ("teacher", "student", "price_in", "price_out", "validation_share", "test_share", "seed")
+"""Flags that later verbs need too: they are written into the project's file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +58,16 @@ def open_or_new(folder: Path, description: str, flags: Mapping[str, Any]) -> Pro
         if not description.strip():
             raise UsageError("the description is empty", "Say what is to be learned in a sentence")
         return Project.new(folder, description, flags)
-    keep_settings(folder, flags)
     project = Project(folder, flags)
     task = project.find_task()
-    if task is not None and description.strip() and task.description != description.strip():
+    if task is not None and description.strip() and task.description != valid(description).strip():
         project.close()
         raise UsageError(
             f'{folder} is the project of another task: "{task.description[:80]}"',
             "Name another folder with -p DIR; `understudy describe` changes a project's task",
         )
+    with project.writing():
+        project.keep(*KEPT)
     return project
 
 

@@ -76,11 +76,15 @@ def write_settings(folder: Path, values: Mapping[str, Any]) -> None:
     """Put values into understudy.toml, keeping every other line as it is."""
     path = folder / CONFIG_FILE
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    if not values:
+        return
     for name, value in values.items():
         lines = [line for line in lines if line.split("=")[0].strip() != name]
         if value is not None:
             lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}")
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    fresh.replace(path)
 
 
 def _toml(settings: Mapping[str, Any]) -> str:

@@ -65,7 +65,7 @@ def evaluate(place: Workplace) -> Report:
         if "teacher" in names:
             place.paid(work)
         else:
-            run_async(work(None))
+            run_async(lambda _: work(None), place.say_stopping)
     except UnderstudyError as stopped:
         error = stopped  # what was answered until then makes a report all the same
         if not outcomes:

@@ -10,7 +10,9 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, TypeVar
 
 from understudy import models
@@ -20,6 +22,7 @@ from understudy.store.database import Database
 from understudy.store.ledger import Ledger
 
 T = TypeVar("T")
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 Work = Callable[[Ledger], Coroutine[Any, Any, T]]
 
 
@@ -31,27 +34,87 @@ class Interrupted(UnderstudyError):
         self.exit_code = 128 + signal_number
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end, also where an event loop runs already (notebooks): then in a thread."""
+class _Stop:
+    """What a signal does to work under way. Signals are handled on the loop's own thread."""
+
+    def __init__(self, on_stop: Callable[[int], None]) -> None:
+        self.came: list[int] = []
+        self.ledger: Ledger | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._on_stop = on_stop
+
+    def watch(self) -> None:
+        """Take the running task as the one to stop."""
+        self.loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def handle(self, number: int) -> None:
+        """First: send nothing new, wait for what is in flight. Second: give that up."""
+        self.came.append(number)
+        flying = self.ledger.in_flight if self.ledger else 0
+        if self.ledger:
+            self.ledger.stop()
+        if len(self.came) == 1 and flying:
+            self._on_stop(flying)
+        elif self._task is not None:
+            if self.ledger:
+                self.ledger.abandon()
+            self._task.cancel()
+
+
+def run(work: Callable[[_Stop], Coroutine[Any, Any, T]], on_stop: Callable[[int], None]) -> T:
+    """Run to the end, also where an event loop runs already (notebooks): then in a thread.
+
+    Raises Interrupted after a signal, however the work ended: what it brought is stored.
+    """
+    stop = _Stop(on_stop)
+
+    async def main() -> T:
+        stop.watch()
+        try:
+            return await work(stop)
+        except (UnderstudyError, asyncio.CancelledError):
+            if not stop.came:
+                raise
+            raise Interrupted(stop.came[0]) from None
+
+    def hand_on(number: int, _frame: FrameType | None) -> None:
+        if stop.loop is not None:
+            stop.loop.call_soon_threadsafe(stop.handle, number)
+
+    with _handled(hand_on):
+        result = _in_thread(main) if _loop_runs() else asyncio.run(main())
+    if stop.came:
+        raise Interrupted(stop.came[0])
+    return result
+
+
+def _loop_runs() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(work)
-    result: list[T] = []
-    errors: list[BaseException] = []
+        return False
+    return True
 
-    def target() -> None:
-        try:
-            result.append(asyncio.run(work))
-        except BaseException as error:  # noqa: BLE001 (handed on to the caller's thread)
-            errors.append(error)
 
-    thread = threading.Thread(target=target)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return result[0]
+def _in_thread(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run in a thread of its own."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(lambda: asyncio.run(main())).result()
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have ``handler`` take signals, and afterwards whoever had them before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in STOPPING}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 def with_teacher(
@@ -59,12 +122,13 @@ def with_teacher(
     settings: Settings,
     teacher: str,
     work: Work[T],
+    on_stop: Callable[[int], None],
 ) -> T:
     """Run ``work`` with the teacher behind the ledger. Raises Interrupted after a signal."""
 
-    async def main() -> T:
+    async def main(stop: _Stop) -> T:
         endpoint, price = models.endpoint(teacher, settings)
-        ledger = Ledger(
+        ledger = stop.ledger = Ledger(
             database,
             endpoint,
             price,
@@ -72,40 +136,10 @@ def with_teacher(
             max_wait_s=settings.max_wait,
             resend_unknown=settings.resend_unknown,
         )
-        with _signals(ledger) as signals:
-            try:
-                return await work(ledger)
-            except (UnderstudyError, asyncio.CancelledError):
-                if signals:
-                    raise Interrupted(signals[0]) from None
-                raise
-            finally:
-                await ledger.close()
+        try:
+            await ledger.catch_up()
+            return await work(ledger)
+        finally:
+            await ledger.close()
 
-    return run(main())
-
-
-@contextmanager
-def _signals(ledger: Ledger) -> Iterator[list[int]]:
-    """Signals that came, in order. Only the main thread can have them."""
-    came: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield came
-        return
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-
-    def handle(number: int) -> None:
-        came.append(number)
-        ledger.stop()
-        if len(came) > 1:
-            ledger.abandon()
-        if (len(came) > 1 or not ledger.busy) and task is not None:
-            task.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, handle, number)
-    try:
-        yield came
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+    return run(main, on_stop)

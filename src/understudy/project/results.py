@@ -11,6 +11,8 @@ class Generated:
 
     asked: int
     """Generated examples that the project should have in all."""
+    total: int
+    """Generated examples that it has now."""
     made: int
     """Examples made by this command."""
     accepted: int

@@ -34,18 +34,18 @@ def predict(place: Workplace, text: str, name: str) -> str:
         return (await model.complete(request)).text
 
     if not models.is_local(name):
-        return with_teacher(place.database, place.settings, name, ask)
+        return with_teacher(place.database, place.settings, name, ask, place.say_stopping)
 
     folder = Path(models.local_folder(name)).expanduser() if run is None else run.folder / "model"
 
-    async def ask_local() -> str:
+    async def ask_local(_: object) -> str:
         model = Local(folder, name=name)
         try:
             return await ask(model)
         finally:
             await model.close()
 
-    return run_async(ask_local())
+    return run_async(ask_local, place.say_stopping)
 
 
 def export_model(place: Workplace, target: Path) -> Exported:

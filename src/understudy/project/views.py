@@ -137,7 +137,8 @@ def doctor(settings: Settings, place: Workplace | None) -> list[Check]:
 def _project_checks(place: Workplace) -> list[Check]:
     free = shutil.disk_usage(place.folder).free
     with place.database.read() as connection:
-        sound = str(connection.exec_driver_sql("PRAGMA integrity_check").scalar_one())
+        told = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
+        sound = "; ".join(map(str, told[:3]))
         orphans = len(connection.exec_driver_sql("PRAGMA foreign_key_check").all())
         adds_up = calls.adds_up(connection)
     return [
@@ -162,7 +163,7 @@ def _teacher_check(settings: Settings) -> Check:
 
             name = default_teacher()
         endpoint, price = models.endpoint(name, settings)
-        listed = run(_models(endpoint))
+        listed = run(lambda _: _models(endpoint), lambda _: None)
     except UnderstudyError as error:
         return Check("teacher", None if not settings.teacher else False, error.what, error.fix)
     where = getattr(endpoint, "address").base_url  # noqa: B009 (every endpoint here has one)

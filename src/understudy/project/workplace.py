@@ -8,14 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sqlalchemy import Connection
+
 from understudy.errors import UsageError
-from understudy.example import Example
+from understudy.example import Example, valid
 from understudy.models.protocol import Model
 from understudy.money import to_micro
 from understudy.project.folder import LOCK, create, open_existing, write_settings
 from understudy.run import Event
 from understudy.settings import Settings, load
-from understudy.store import calls, events, examples, tasks
+from understudy.store import calls, events, examples, spool, tasks
+from understudy.store.ledger import spool_file
 from understudy.store.lock import locked
 from understudy.task import Plan, Spec, Task
 
@@ -51,8 +54,8 @@ class Workplace:
     def writing(self) -> Iterator[None]:
         """Be the project's only writer for the length of the block. Raises ProjectBusy.
 
-        The first time, what a dead process left behind is put in order: calls it had in flight
-        become unknown. A budget that was given takes force.
+        The first time, what a dead process left behind is put in order, and the budget takes force;
+        one that was given as a flag is kept, since it holds for all that the project ever spends.
         """
         if self._is_writing:
             yield
@@ -60,15 +63,30 @@ class Workplace:
         with locked(self.folder / LOCK):
             self._is_writing = True
             try:
-                with self.database.write() as connection:
-                    lost = calls.recover(connection)
-                    if self.settings.budget is not None:
-                        calls.set_budget(connection, to_micro(self.settings.budget))
-                if lost:
-                    self.say("ledger.unknown", calls=lost)
+                self._put_in_order()
                 yield
             finally:
                 self._is_writing = False
+
+    def _put_in_order(self) -> None:
+        """After a crash: store replies that were spooled, call what was in flight unknown."""
+        waiting = spool_file(self.database.path)
+        budget = self.settings.budget
+        if "budget" in self._flags:
+            self.keep("budget")
+        with self.database.write() as connection:
+            for spooled in spool.load(waiting):
+                calls.receive(connection, *spooled)
+            lost = calls.recover(connection)
+            calls.set_budget(connection, None if budget is None else to_micro(budget))
+        waiting.unlink(missing_ok=True)
+        if lost:
+            self.say("ledger.unknown", calls=lost)
+
+    def keep(self, *names: str) -> None:
+        """Write those flags, as far as they were given, into the project's file."""
+        given = {name: getattr(self.settings, name) for name in names if name in self._flags}
+        write_settings(self.folder, given)
 
     def say(self, kind: str, /, **data: object) -> None:
         """Append an event: what a bar, the studio, ``--json`` and a restart read."""
@@ -92,7 +110,11 @@ class Workplace:
         """Run asynchronous work with the teacher, through the ledger. Needs ``writing``."""
         from understudy.project.paid import with_teacher
 
-        return with_teacher(self.database, self.settings, self.teacher, work)
+        return with_teacher(self.database, self.settings, self.teacher, work, self.say_stopping)
+
+    def say_stopping(self, in_flight: int) -> None:
+        """Tell that a stop waits for replies."""
+        self.say("ledger.stopping", in_flight=in_flight)
 
     # -- the task --------------------------------------------------------------------------
 
@@ -141,34 +163,24 @@ class Workplace:
     def own_examples(self) -> list[Example]:
         """Accepted examples that the user brought."""
         with self.database.read() as connection:
-            return [
-                example
-                for example in examples.stream(connection, state="accepted")
-                if example.origin != "generated"
-            ]
+            return list(examples.stream(connection, (), state="accepted"))
+
+    def versions(self, connection: Connection) -> list[int]:
+        """Versions of the task under which the same is learnt as under the newest."""
+        task = tasks.latest(connection)
+        return [] if task is None else tasks.alike(connection, task)
 
 
 def new(folder: Path, description: str, flags: Mapping[str, Any]) -> None:
     """Make a project folder, its settings file holding the flags that were given."""
+    description = valid(description).strip()
     given = {name: value for name, value in flags.items() if value is not None}
     load(folder, given)  # a bad setting is told before anything is made
     database = create(folder, {name: given[name] for name in given if name not in NOT_KEPT})
-    if description.strip():
+    if description:
         with database.write() as connection:
-            tasks.add(connection, description.strip(), None, "you")
+            tasks.add(connection, description, None, "you")
     database.close()
-
-
-def keep_settings(folder: Path, flags: Mapping[str, Any]) -> None:
-    """Write flags that later verbs need (teacher, prices, budget) into the project's file."""
-    write_settings(
-        folder,
-        {
-            name: value
-            for name, value in flags.items()
-            if name not in NOT_KEPT and value is not None
-        },
-    )
 
 
 NOT_KEPT = {"offline", "resend_unknown"}

@@ -70,14 +70,20 @@ _SPEND = purse.update().values(
 
 def _ending(*columns: str) -> tuple[tuple[str, ...], sa.Update]:
     """The statement that writes those columns of one row."""
-    row = (call.c.key == sa.bindparam("b_key")) & (call.c.attempt == sa.bindparam("b_attempt"))
+    row = (
+        (call.c.key == sa.bindparam("b_key"))
+        & (call.c.attempt == sa.bindparam("b_attempt"))
+        & call.c.state.in_(sa.bindparam("b_open", expanding=True))
+    )
     values: dict[str, sa.BindParameter[object]] = {name: sa.bindparam(name) for name in columns}
     return columns, call.update().where(row).values(values)
 
 
+_OPEN = ["sent", "received"]
+"""States that are not yet the end of a call."""
 _END = dict(
     [
-        _ending("state", "raw", "ended_at", "latency_ms"),
+        _ending("state", "raw", "ended_at", "latency_ms", "cost_micro"),
         _ending(
             *("state", "cost_micro", "estimated", "input_tokens", "output_tokens"),
             *("finish", "note"),
@@ -140,12 +146,16 @@ def reserve(
 
 def receive(connection: sa.Connection, call: Sent, raw: bytes, latency_s: float) -> None:
     """Put the raw bytes on disk. Nothing has looked at them yet."""
-    values: dict[str, object] = {
-        "raw": raw,
-        "ended_at": now(),
-        "latency_ms": round(latency_s * 1000),
-    }
-    _end(connection, call, state="received", **values)
+    _end(
+        connection,
+        call,
+        None,
+        state="received",
+        raw=raw,
+        ended_at=now(),
+        latency_ms=round(latency_s * 1000),
+        cost_micro=None,
+    )
 
 
 def settle(
@@ -157,10 +167,10 @@ def settle(
 ) -> None:
     """Turn the reserve into the cost; without usage in the reply the reserve is the cost."""
     cost = call.reserve_micro if cost_micro is None else cost_micro
-    _spend(connection, call.reserve_micro, cost)
     _end(
         connection,
         call,
+        cost,
         state="settled",
         cost_micro=cost,
         estimated=int(cost_micro is None),
@@ -173,21 +183,19 @@ def settle(
 
 def free(connection: sa.Connection, call: Sent, note: str) -> None:
     """Give the reserve back: the call was refused or never arrived."""
-    _spend(connection, call.reserve_micro, 0)
-    _end(connection, call, state="failed_unpaid", cost_micro=0, ended_at=now(), note=note)
+    _end(connection, call, 0, state="failed_unpaid", cost_micro=0, ended_at=now(), note=note)
 
 
 def lose(connection: sa.Connection, call: Sent, note: str, torn: bytes = b"") -> None:
     """Count the reserve as spent: nobody knows whether the call was paid for."""
     cost = call.reserve_micro
-    _spend(connection, cost, cost)
     values: dict[str, object] = {
         "cost_micro": cost,
         "ended_at": now(),
         "note": note,
         "raw": torn or None,
     }
-    _end(connection, call, state="unknown", **values)
+    _end(connection, call, cost, state="unknown", **values)
 
 
 def recover(connection: sa.Connection) -> int:
@@ -199,6 +207,12 @@ def recover(connection: sa.Connection) -> int:
     for one in left:
         lose(connection, one, "the process ended while this call was in flight")
     return len(left)
+
+
+def received(connection: sa.Connection, identity: str) -> list[Row]:
+    """Replies of an endpoint that are on disk and not yet settled."""
+    query = sa.select(call).where(call.c.state == "received", call.c.identity == identity)
+    return list(connection.execute(query))
 
 
 def totals(connection: sa.Connection) -> list[dict[str, Any]]:
@@ -247,12 +261,21 @@ def settled(connection: sa.Connection, purpose: str, model: str) -> list[tuple[i
     return [(row.cost_micro, (row.latency_ms or 0) / 1000) for row in rows]
 
 
-def _spend(connection: sa.Connection, reserve_micro: int, cost_micro: int) -> None:
-    connection.execute(_SPEND, {"reserve": reserve_micro, "cost": cost_micro})
+def _end(connection: sa.Connection, sent: Sent, cost: int | None, /, **values: object) -> None:
+    """Write what became of a call, and move the purse: from held to spent, once.
 
-
-def _end(connection: sa.Connection, sent: Sent, **values: object) -> None:
-    """Write what became of a call."""
-    connection.execute(
-        _END[tuple(values)], {"b_key": sent.key, "b_attempt": sent.attempt, **values}
-    )
+    A call that another process has meanwhile declared unknown is spent already: only the difference
+    to its cost is moved.
+    """
+    key = {"b_key": sent.key, "b_attempt": sent.attempt}
+    ended = _END[tuple(values)]
+    if connection.execute(ended, {**key, **values, "b_open": _OPEN}).rowcount:
+        if cost is not None:
+            connection.execute(_SPEND, {"reserve": sent.reserve_micro, "cost": cost})
+    elif connection.execute(ended, {**key, **values, "b_open": ["unknown"]}).rowcount:
+        if cost is None:  # received after all: it is held again until it is settled
+            connection.execute(
+                _SPEND, {"reserve": -sent.reserve_micro, "cost": -sent.reserve_micro}
+            )
+        else:
+            connection.execute(_SPEND, {"reserve": 0, "cost": cost - sent.reserve_micro})

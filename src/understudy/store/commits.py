@@ -31,7 +31,8 @@ class GroupCommit:
         """Have ``write`` run in a transaction; the future has its value once that is on disk.
 
         ``write`` may raise an UnderstudyError: only its future gets it, and what it wrote stays.
-        A transaction that fails gives every future in it a DiskError.
+        Any other error undoes that write alone. A transaction that cannot be committed gives every
+        future in it a DiskError or the like.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((write, done))
@@ -50,12 +51,12 @@ class GroupCommit:
                 batch, self._waiting = self._waiting, []
                 try:
                     results = await asyncio.to_thread(self._commit, [write for write, _ in batch])
-                except UnderstudyError as error:
+                except Exception as error:  # noqa: BLE001 (whoever waits is told)
                     results = [error] * len(batch)
                 for (_, done), result in zip(batch, results, strict=True):
                     if done.cancelled():
                         continue
-                    if isinstance(result, UnderstudyError):
+                    if isinstance(result, Exception):
                         done.set_exception(result)
                     else:
                         done.set_result(result)
@@ -63,6 +64,16 @@ class GroupCommit:
             self._committing = None
 
     def _commit(self, writes: list[Write]) -> list[Any]:
+        try:
+            return self._transaction(writes)
+        except UnderstudyError:
+            raise
+        except Exception as error:  # noqa: BLE001 (one of them is at fault: each by itself)
+            if len(writes) == 1:
+                return [error]
+            return [result for write in writes for result in self._commit([write])]
+
+    def _transaction(self, writes: list[Write]) -> list[Any]:
         results: list[Any] = []
         with self._database.write() as connection:
             for write in writes:

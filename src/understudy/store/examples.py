@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import cast
 
 import sqlalchemy as sa
@@ -43,25 +43,40 @@ def decide(connection: sa.Connection, examples: Iterable[Example]) -> None:
 
 
 def stream(
-    connection: sa.Connection, *, state: State | None = None, origin: Origin | None = None
+    connection: sa.Connection, versions: Collection[int], *, state: State | None = None
 ) -> Iterator[Example]:
-    """Examples in the order they came, read row by row."""
-    query = sa.select(schema.example).order_by(schema.example.c.id)
+    """Own examples, and those generated for these versions of the task, in the order they came."""
+    table = schema.example
+    of_the_task = (table.c.origin != "generated") | table.c.task_version.in_(versions)
+    query = sa.select(table).where(of_the_task).order_by(table.c.id)
     if state is not None:
-        query = query.where(schema.example.c.state == state)
-    if origin is not None:
-        query = query.where(schema.example.c.origin == origin)
+        query = query.where(table.c.state == state)
     for row in connection.execution_options(yield_per=1000).execute(query):
         yield example_of(row)
 
 
-def number(connection: sa.Connection, origin: Origin, task_version: int) -> int:
-    """How many examples of that origin there are for a version of the task, in any state."""
+def generated(connection: sa.Connection, versions: Collection[int]) -> int:
+    """How many examples were generated for these versions of the task, in any state."""
     table = schema.example
     query = (
         sa.select(sa.func.count())
         .select_from(table)
-        .where(table.c.origin == origin, table.c.task_version == task_version)
+        .where(table.c.origin == "generated", table.c.task_version.in_(versions))
+    )
+    return connection.scalar(query) or 0
+
+
+def of_other_versions(connection: sa.Connection, versions: Collection[int]) -> int:
+    """Accepted examples that were generated for other versions of the task."""
+    table = schema.example
+    query = (
+        sa.select(sa.func.count())
+        .select_from(table)
+        .where(
+            table.c.origin == "generated",
+            table.c.state == "accepted",
+            table.c.task_version.not_in(versions),
+        )
     )
     return connection.scalar(query) or 0
 

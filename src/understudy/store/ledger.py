@@ -10,35 +10,42 @@ or a time-out is resent only when the user says so, because the answer may have 
 from __future__ import annotations
 
 import asyncio
-import random
 import shutil
 import time
-from collections import Counter
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from sqlalchemy import Connection
 
-from understudy.errors import DiskError, ProviderRefused, UnderstudyError
-from understudy.models.protocol import CallFailed, Endpoint, Lost, Reply, Request, Unpaid
+from understudy.errors import BudgetReached, DiskError, ProviderRefused, UnderstudyError
+from understudy.models.protocol import (
+    CallFailed,
+    Endpoint,
+    Lost,
+    Reply,
+    Request,
+    Unpaid,
+    Unreadable,
+)
 from understudy.money import Price
-from understudy.store import calls
+from understudy.store import calls, spool
 from understudy.store.commits import GroupCommit
 from understudy.store.database import Database
+from understudy.store.pace import Pace
 
 LOW_DISK_BYTES = 8_000_000
 """Sending stops below this much free disk, so that replies in flight still find room."""
-BREAKER = 20
-"""Failures in a row after which the endpoint is given up."""
-BACKOFF_S = 0.5
-"""First wait after a refusal that names none; doubled each time, with full jitter."""
-BACKOFF_MOST_S = 30.0
 
 
-class Stopped(UnderstudyError):
-    """No new call is sent any more: the user asked to stop."""
+@dataclass
+class _Tries:
+    """What one call has been through. ``patience_ends`` is on the loop's clock."""
 
-    exit_code = 130
+    patience_ends: float
+    sent: int = 0
+    waited: int = 0
 
 
 class Ledger:
@@ -59,13 +66,13 @@ class Ledger:
         self._endpoint = endpoint
         self._price = price
         self._max_attempts = max_attempts
-        self._max_wait_s = max_wait_s
         self._resend_unknown = resend_unknown
+        self._pace = Pace(max_wait_s)
         self._commits = GroupCommit(database)
         self._flying: dict[str, asyncio.Task[Reply]] = {}
-        self._stopping = False
-        self._quiet_until = 0.0  # on the loop's monotonic clock: a rate limit holds for all calls
-        self._failures: list[str] = []  # in a row
+        self._held = 0  # calls of ours that hold a reserve
+        self._freed = asyncio.Event()  # set for a moment whenever one of them is booked
+        self._error: BaseException | None = None  # the first one that nobody waited for
 
     async def complete(self, request: Request) -> Reply:
         """The reply to ``request``: from disk if it was ever received, else bought.
@@ -88,13 +95,13 @@ class Ledger:
             task.exception()  # seen: nobody may be waiting for it any more
 
     @property
-    def busy(self) -> bool:
-        """True while calls are in flight."""
-        return bool(self._flying)
+    def in_flight(self) -> int:
+        """Calls under way."""
+        return len(self._flying)
 
     def stop(self) -> None:
         """Send nothing new. Calls in flight go on."""
-        self._stopping = True
+        self._pace.stop()
 
     def abandon(self) -> None:
         """Give up the calls in flight; they become unknown when the project is next opened."""
@@ -102,51 +109,60 @@ class Ledger:
             task.cancel()
 
     async def close(self) -> None:
-        """Wait for the calls in flight, store what they bring, close the endpoint."""
+        """Wait for the calls in flight, store what they bring, close the endpoint.
+
+        Raises the first error that booking a reply met while nobody waited for it.
+        """
         self.stop()
         while self._flying:
             await asyncio.wait(list(self._flying.values()))
         await self._commits.drain()
         await self._endpoint.close()
+        if self._error is not None:
+            raise self._error
 
     async def _call(self, key: str, request: Request) -> Reply:
-        clock = asyncio.get_running_loop().time
-        patience_ends = clock() + self._max_wait_s
-        tried = 0
+        tries = _Tries(asyncio.get_running_loop().time() + self._pace.max_wait_s)
         while True:
-            await self._may_send()
-            found = await self._commits.submit(partial(self._find_or_reserve, key, request))
+            await self._pace.turn()
+            try:
+                found = await self._commits.submit(partial(self._find_or_reserve, key, request))
+            except BudgetReached:
+                if not self._held:
+                    raise
+                await self._freed.wait()  # what calls in flight hold is mostly given back
+                continue
             if isinstance(found, Reply):
                 return found
+            self._held += 1
             try:
                 return await self._send(found, request)
-            except Unpaid as error:
-                await self._commits.submit(partial(_free, found, error))
-                if not error.again:
-                    self._count(error)
-                    raise CallFailed(error.what, error.fix) from None
-                tried += not error.busy
-                if tried == self._max_attempts or (error.busy and clock() > patience_ends):
-                    raise ProviderRefused(error.what, error.fix or "Try again later") from None
-                await self._wait(error.wait_s, tried)
-            except Lost as error:
-                await self._commits.submit(partial(_lose, found, error))
-                self._count(error)
-                tried += 1
-                if not error.again or tried == self._max_attempts:
-                    raise CallFailed(error.what, error.fix) from None
-                await self._wait(None, tried)
             except ProviderRefused as error:
-                await self._commits.submit(partial(_free, found, error))
+                await self._book(partial(_free, found, error))
                 raise
+            except Unpaid as error:
+                await self._book(partial(_free, found, error))
+                await self._after_refusal(error, tries)
+            except Lost as error:
+                await self._book(partial(_lose, found, error))
+                self._pace.failed(error)
+                tries.sent += 1
+                if not error.again or tries.sent == self._max_attempts:
+                    raise CallFailed(error.what, error.fix) from None
+                await self._pace.back_off(None, tries.sent)
 
-    async def _may_send(self) -> None:
-        while (wait := self._quiet_until - asyncio.get_running_loop().time()) > 0:
-            if self._stopping:
-                break
-            await asyncio.sleep(min(wait, 0.2))
-        if self._stopping:
-            raise Stopped("stopped", "Run the same command to go on")
+    async def _after_refusal(self, error: Unpaid, tries: _Tries) -> None:
+        """Wait until the call may be sent again; or raise, if that would not help."""
+        if not error.again:
+            self._pace.failed(error)
+            raise CallFailed(error.what, error.fix) from None
+        tries.sent += not error.busy
+        out_of_patience = error.busy and asyncio.get_running_loop().time() > tries.patience_ends
+        if tries.sent == self._max_attempts or out_of_patience:
+            raise ProviderRefused(error.what, error.fix or "Try again later") from None
+        if error.busy or error.wait_s is None:
+            tries.waited += 1
+            await self._pace.back_off(error.wait_s, tries.waited)
 
     def _find_or_reserve(
         self, key: str, request: Request, connection: Connection
@@ -154,7 +170,7 @@ class Ledger:
         """In one transaction: the reply on disk, or a new row with its reserve held."""
         row = calls.last_attempt(connection, key)
         if row is not None and row.state in ("received", "settled"):
-            return self._reply(connection, row)
+            return self._stored(connection, row)
         if row is not None and row.state == "unknown" and not self._may_resend(row):
             raise CallFailed(
                 f"outcome unknown ({row.note}); counted as spent",
@@ -165,12 +181,8 @@ class Ledger:
                 f"the disk of {self._database.path.parent} is nearly full",
                 "Free some space and run the same command; everything so far is saved",
             )
-        size = sum(
-            len(message.content.encode("utf-8", "replace")) + 16 for message in request.messages
-        )
-        size += len(str(request.schema)) if request.schema else 0
         attempt = row.attempt + 1 if row is not None else 1
-        reserve = self._price.worst_micro(size, request.max_tokens)
+        reserve = self._price.worst_micro(self._endpoint.size(request), request.max_tokens)
         calls.reserve(
             connection,
             key,
@@ -182,6 +194,15 @@ class Ledger:
         )
         return calls.Sent(key, attempt, reserve)
 
+    async def catch_up(self) -> None:
+        """Settle replies that a crash left between being stored and being settled."""
+        await self._commits.submit(self._settle_received)
+
+    def _settle_received(self, connection: Connection) -> None:
+        for row in calls.received(connection, self._endpoint.identity):
+            with suppress(Unreadable):
+                self._stored(connection, row)
+
     def _may_resend(self, row: calls.Row) -> bool:
         return self._resend_unknown or row.note.startswith("HTTP 5")
 
@@ -189,20 +210,38 @@ class Ledger:
         started = time.monotonic()
         raw = await self._endpoint.send(request)
         seconds = round(time.monotonic() - started, 3)
-        await self._commits.submit(lambda c: calls.receive(c, sent, raw, seconds))
-        self._failures.clear()
+        try:
+            await self._commits.submit(lambda c: calls.receive(c, sent, raw, seconds))
+        except UnderstudyError:
+            spool.save(spool_file(self._database.path), spool.Spooled(sent, raw, seconds))
+            raise
         try:
             reply = self._endpoint.read(raw)
-        except CallFailed as error:
-            await self._commits.submit(partial(self._settle, sent, error))
+        except Unreadable as error:
+            await self._book(partial(self._settle, sent, error))
+            self._pace.failed(error)
             raise
+        self._pace.answered()
         # The bytes are safe; whoever asked need not wait until the books are done.
-        self._commits.submit(partial(self._settle, sent, reply))
-        paid = self._cost(reply)
-        paid = sent.reserve_micro if paid is None else paid
+        self._book(partial(self._settle, sent, reply))
+        cost = self._cost(reply)
+        paid = sent.reserve_micro if cost is None else cost
         return replace(reply, cost_micro=paid, latency_s=seconds, key=sent.key)
 
-    def _settle(self, sent: calls.Sent, result: Reply | CallFailed, connection: Connection) -> None:
+    def _book(self, write: partial[None]) -> asyncio.Future[None]:
+        """Write what became of a call; its reserve is then free for others."""
+        booked = self._commits.submit(write)
+        booked.add_done_callback(self._booked)
+        return booked
+
+    def _booked(self, booked: asyncio.Future[None]) -> None:
+        self._held -= 1
+        self._freed.set()
+        self._freed.clear()
+        if not booked.cancelled():
+            self._error = self._error or booked.exception()
+
+    def _settle(self, sent: calls.Sent, result: Reply | Unreadable, connection: Connection) -> None:
         """Book what a reply cost; one that cannot be read is paid for too."""
         if isinstance(result, Reply):
             calls.settle(connection, sent, self._cost(result), result)
@@ -214,45 +253,29 @@ class Ledger:
             return None
         return self._price.cost_micro(reply.input_tokens, reply.output_tokens)
 
-    def _reply(self, connection: Connection, row: calls.Row) -> Reply:
+    def _stored(self, connection: Connection, row: calls.Row) -> Reply:
         """The reply on disk; settled now if a crash came between storing and settling it."""
-        result: Reply | CallFailed
+        result: Reply | Unreadable
         try:
             result = self._endpoint.read(row.raw)
-        except CallFailed as error:
+        except Unreadable as error:
+            error.stored = True
             result = error
         if row.state == "received":
             sent = calls.Sent(row.key, row.attempt, row.reserve_micro)
             self._settle(sent, result, connection)
             row = calls.last_attempt(connection, row.key) or row
-        if isinstance(result, CallFailed):
+        if isinstance(result, Unreadable):
             raise result
         seconds = (row.latency_ms or 0) / 1000
-        return replace(result, cost_micro=row.cost_micro, latency_s=seconds, key=row.key)
+        return replace(
+            result, cost_micro=row.cost_micro, latency_s=seconds, key=row.key, stored=True
+        )
 
-    def _count(self, error: CallFailed) -> None:
-        """Open the circuit breaker after too many failures in a row."""
-        self._failures.append(error.what)
-        if len(self._failures) >= BREAKER:
-            what, times = Counter(self._failures).most_common(1)[0]
-            raise ProviderRefused(
-                f"{len(self._failures)} calls in a row failed, {times} of them with: {what}",
-                "Everything so far is saved; run the same command when it works again",
-            )
 
-    async def _wait(self, asked_s: float | None, tried: int) -> None:
-        """Back off with full jitter, or wait as asked: then every call waits."""
-        if asked_s is not None and asked_s > self._max_wait_s:
-            raise ProviderRefused(
-                f"the endpoint asks to wait {asked_s:.0f} s",
-                "Run the same command then; everything so far is saved",
-            )
-        if asked_s:
-            until = asyncio.get_running_loop().time() + asked_s
-            self._quiet_until = max(self._quiet_until, until)
-        if asked_s is None:
-            most = min(BACKOFF_S * 2**tried, BACKOFF_MOST_S)
-            await asyncio.sleep(random.uniform(0, most))
+def spool_file(database: Path) -> Path:
+    """Where replies wait that the database could not take."""
+    return database.with_suffix(".spool")
 
 
 def _free(sent: calls.Sent, error: UnderstudyError, connection: Connection) -> None:

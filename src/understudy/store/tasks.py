@@ -38,6 +38,18 @@ def version(connection: sa.Connection, number: int) -> Task:
     return _task(row)
 
 
+def alike(connection: sa.Connection, task: Task) -> list[int]:
+    """Versions under which the same behaviour is learnt: equal system message, equal answer schema.
+
+    A changed title or rule list does not make examples useless; a changed system message does.
+    """
+
+    def behaviour(one: Task) -> object:
+        return one.spec and (one.spec.system_message, one.spec.answer_schema())
+
+    return [one.version for one in versions(connection) if behaviour(one) == behaviour(task)]
+
+
 def versions(connection: sa.Connection) -> list[Task]:
     """Every version, oldest first."""
     return [

@@ -27,10 +27,11 @@ def recut(tokenizer: Any, encoded: Encoded, recipe: Recipe) -> Encoded:
     cuts = all_cuts(tokenizer)
     passes = math.ceil(recipe.epochs)
     tokens, labels = [], []
-    for _ in range(passes):
+    for number in range(passes):
+        share = recipe.recut_share * (1 - number / passes)
         for row, row_labels in zip(encoded.tokens, encoded.labels, strict=True):
             prompt = sum(label == NOT_LEARNT for label in row_labels)
-            read = _read(row[:prompt], cuts, recipe.recut_share, rng)
+            read = _read(row[:prompt], cuts, share, rng)
             if len(read) + len(row) - prompt > recipe.max_tokens:
                 read = row[:prompt]
             tokens.append([*read, *row[prompt:]])

@@ -1,0 +1,52 @@
+"""Where a received reply goes when the database cannot take it: a file of its own, at once.
+
+It is read back when the project is next opened for writing, before calls in flight become unknown.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from understudy.store.calls import Sent
+
+
+class Spooled(NamedTuple):
+    """A reply that waits to be stored."""
+
+    call: Sent
+    raw: bytes
+    latency_s: float
+
+
+def save(path: Path, spooled: Spooled) -> None:
+    """Append, and return when it is on disk. Raises OSError."""
+    body = {
+        "call": spooled.call,
+        "raw": base64.b64encode(spooled.raw).decode(),
+        "latency_s": spooled.latency_s,
+    }
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        os.write(handle, json.dumps(body).encode() + b"\n")
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def load(path: Path) -> list[Spooled]:
+    """What waits there, a torn last line left out."""
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        try:
+            body = json.loads(line)
+            call, raw = Sent(*body["call"]), base64.b64decode(body["raw"])
+            found.append(Spooled(call, raw, body["latency_s"]))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
