@@ -69,7 +69,7 @@ class Heard:
     """Events of a training in this process; ``at`` a step, it is told to stop behind the next."""
 
     def __init__(self, at: int = 0) -> None:
-        from understudy.train.sft import Stop
+        from understudy.train.progress import Stop
 
         self.stop, self._at = Stop(), at
         self.events: list[tuple[str, dict[str, Any]]] = []

@@ -501,5 +501,5 @@ def test_the_process_without_babel_says_what_to_install(tmp_path):
     with started(env={"PYTHONPATH": str(tmp_path)}) as process:
         _, err = process.communicate(timeout=20)
     assert process.returncode == 3
-    assert 'The dates practice task needs Babel: pip install "understudy[practice]"' in err
+    assert 'The dates practice task needs Babel. pip install "understudy[practice]"' in err
     assert err.count("\n") == 1

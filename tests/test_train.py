@@ -265,6 +265,37 @@ def test_a_resumed_training_is_the_training_that_was_never_interrupted(
     assert ends[0].read_bytes() == ends[1].read_bytes()
 
 
+def test_a_save_that_fails_costs_nothing(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the trained model cannot be written there is none, and the next start has only to write."""
+    from understudy.train import fit
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit.os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            train_here(tmp_path / "run", dataset, recipe(epochs=1, save_steps=99))
+    assert not (tmp_path / "run" / "model").exists()
+    again = train_here(tmp_path / "run", dataset, recipe(epochs=1, save_steps=99))
+    assert again.of("train.done")
+    whole = train_here(tmp_path / "whole", dataset, recipe(epochs=1, save_steps=99))
+    assert again.of("train.done")[0]["loss"] == whole.of("train.done")[0]["loss"]
+
+
+def test_adapters_are_resumed_too(dataset: Path, folder: Path, tmp_path: Path) -> None:
+    """LoRA, interrupted: the rest of the curve is the one of a training left alone."""
+    settings = recipe(method="lora", lora_rank=4, matrix_learning_rate=0, recut_share=0)
+    whole = train_here(tmp_path / "whole", dataset, settings, student=str(folder))
+    train_here(tmp_path / "parts", dataset, settings, student=str(folder), at=6)
+    rest = train_here(tmp_path / "parts", dataset, settings, student=str(folder))
+    assert min(rest.losses) == 8
+    expected = {step: loss for step, loss in whole.losses.items() if step >= 8}
+    assert rest.losses == pytest.approx(expected, abs=1e-5)
+
+
 def test_a_finished_training_is_not_repeated(dataset: Path, tmp_path: Path) -> None:
     """Started again with the same inputs it says the same result; with others it trains anew."""
     first = train_here(tmp_path / "run", dataset, recipe(epochs=1))
@@ -472,6 +503,8 @@ def test_a_training_in_its_own_process(
     assert training.process.returncode == 143
     assert not (run.folder / "model").exists()
 
+    with (run.folder / "events.jsonl").open("a") as file:
+        file.write('{"kind": "train.step", "da')  # as a kill in the middle of a line leaves it
     events = list(train.follow(train.start(run, dataset)))
     done = events[-1]
     assert done.kind == "train.done", done

@@ -49,7 +49,6 @@ def live(run: Run, dataset: Path, *, kill_behind: int | None, delay_s: float) ->
 def test_kills_at_random_moments_cost_at_most_one_checkpoint_interval(tmp_path: Path) -> None:
     """Steps repeated never exceed the interval, and the end is that of a run left alone."""
     seed = random.randrange(10_000)
-    print("seed", seed)  # shown if the test fails
     rng = random.Random(seed)
     dataset = write_dataset(tmp_path / "data", numbers(0, 48), numbers(48, 60))
     run = Run(1, 1, "tiny", tmp_path / "run", SETTINGS)
@@ -63,10 +62,10 @@ def test_kills_at_random_moments_cost_at_most_one_checkpoint_interval(tmp_path: 
         if life.steps:
             first = life.steps[0].data["step"]
             assert first == life.resumed + 1
-            assert reached - life.resumed <= SAVE_STEPS
+            assert reached - life.resumed <= SAVE_STEPS, f"seed {seed}"
             reached = max(reached, life.steps[-1].data["step"])
         losses |= {step.data["step"]: step.data["loss"] for step in life.steps}
-        assert life.last.kind == ("train.done" if last else "train.failed"), life.last
+        assert life.last.kind == ("train.done" if last else "train.failed"), (seed, life.last)
         if not last:
             assert "SIGKILL" in life.last.data["message"]
             assert not (run.folder / "model").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import asdict
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from understudy.money import Quote
     from understudy.project import Project
     from understudy.project.flow import Finished
-    from understudy.task import Spec
 
 MONEY = ("teacher", "budget", "price_in", "price_out", "concurrency", "timeout", "resend_unknown")
 SPLIT = ("validation_share", "test_share")
@@ -127,43 +125,21 @@ def describe(
     edit: Annotated[bool, typer.Option("--edit", help="Edit the spec in $EDITOR.")] = False,
 ) -> None:
     """The spec: asked of the teacher, shown, edited. A change makes a new version."""
+    from understudy.cli.editor import edited, read_spec
     from understudy.cli.show import spec_text
     from understudy.task import Spec
 
     with face.open() as project:
         if file is not None:
             text = file.read_text(encoding="utf-8", errors="replace")
-            task = project.edit_spec(_read_spec(text, str(file)))
+            task = project.edit_spec(read_spec(text, str(file)))
         elif edit:
-            task = project.edit_spec(_edited(project.spec))
+            task = project.edit_spec(edited(project.spec))
         else:
             task = project.describe(description)
     spec = task.spec or Spec(title="", input="", output="", kind="text", system_message="")
     body = {"version": task.version, "author": task.author, "spec": spec.model_dump()}
     face.finish(body, spec_text(task))
-
-
-def _edited(spec: Spec) -> Spec:
-    if not sys.stdin.isatty():
-        raise UsageError("--edit needs a terminal", "Use --file SPEC.json")
-    from understudy.cli.editor import edit
-
-    return _read_spec(edit(spec.model_dump_json(indent=2), suffix=".json"), "the edited spec")
-
-
-def _read_spec(text: str, where: str) -> Spec:
-    from pydantic import ValidationError
-
-    from understudy.task import Spec
-
-    try:
-        body = json.loads(text)
-        return Spec.model_validate(body.get("spec", body))
-    except (ValueError, AttributeError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else None
-        what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else "it is not JSON"
-        fix = "`understudy describe --json` prints the present spec"
-        raise UsageError(f"{where} is not a spec: {what}", fix) from None
 
 
 @verb(*MONEY)

@@ -74,7 +74,7 @@ async def generate(
                             )
                         )
                 except CallFailed as error:
-                    work.fail(job)
+                    work.fail(job, sent=not error.stored)
                     await made.put(Failure(error.what))
                 await work.changed()
         except Exception as error:  # noqa: BLE001 (the others stop, and it is raised at the end)
@@ -158,9 +158,9 @@ class _Work:
         if fresh or bought:
             self.fruitless = 0 if fresh else self.fruitless + 1
 
-    def fail(self, job: _Batch | tuple[str, Cell]) -> None:
+    def fail(self, job: _Batch | tuple[str, Cell], *, sent: bool) -> None:
         """Make room for another: a failed batch brings nothing, a failed input is replaced."""
-        self.failed += 1
+        self.failed += sent
         if isinstance(job, _Batch):
             self.expected -= job.how_many
         else:

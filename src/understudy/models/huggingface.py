@@ -182,6 +182,7 @@ def _transformers() -> Any:
         import transformers
     except ModuleNotFoundError as error:
         raise missing_extra("Running a local model", error) from None
+    transformers.utils.logging.disable_progress_bar()
     return transformers
 
 

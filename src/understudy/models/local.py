@@ -59,6 +59,7 @@ class Local:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-model")
         self._model: Any = None
         self._tokenizer: Any = None
+        self._ends: list[int] = []
         self._closed = False
 
     async def complete(self, request: Request) -> Reply:
@@ -135,8 +136,7 @@ class Local:
         return batch
 
     def _reply(self, waiting: _Waiting, ids: list[int], latency_s: float) -> Reply:
-        ends = stop_ids(self._tokenizer, self._model)
-        length = next((at for at, token in enumerate(ids) if token in ends), None)
+        length = next((at for at, token in enumerate(ids) if token in self._ends), None)
         said = ids[:length]
         text = self._tokenizer.decode(said, skip_special_tokens=True)
         return Reply(
@@ -150,8 +150,8 @@ class Local:
 
     def _context(self) -> int:
         """Most tokens, prompt and answer, that the model can read."""
-        positions: int | None = self._model.config.get_text_config().max_position_embeddings
-        return positions or BATCH_TOKENS
+        config = self._model.config.get_text_config()
+        return getattr(config, "max_position_embeddings", None) or BATCH_TOKENS
 
     # -- in the model's thread -------------------------------------------------------------------
 
@@ -161,6 +161,7 @@ class Local:
 
         if sum(weight.numel() for weight in model.parameters()) < SMALL:
             torch.set_num_threads(1)
+        self._ends = stop_ids(tokenizer, model)
         self._model = model.to("cuda" if torch.cuda.is_available() else "cpu")
         self._tokenizer = tokenizer
 
@@ -168,7 +169,7 @@ class Local:
         return generate(
             self._model,
             [waiting.prompt for waiting in batch],
-            ends=stop_ids(self._tokenizer, self._model),
+            ends=self._ends,
             pad=self._tokenizer.pad_token_id,
             max_tokens=batch[0].max_tokens,
             temperature=batch[0].temperature,

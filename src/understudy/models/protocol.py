@@ -104,13 +104,12 @@ class CallFailed(UnderstudyError):
     """One call gave no answer; others may. ``what`` is the reason in a few words."""
 
     exit_code = ProviderRefused.exit_code
+    stored = False
+    """True if the ledger knew it from an earlier run: nothing was sent."""
 
 
 class Unreadable(CallFailed):
     """A whole reply came, but there is no answer in it. It is paid for and never sent again."""
-
-    stored = False
-    """True if it was on disk already, so that nothing was bought."""
 
 
 class Unpaid(CallFailed):

@@ -172,10 +172,12 @@ class Ledger:
         if row is not None and row.state in ("received", "settled"):
             return self._stored(connection, row)
         if row is not None and row.state == "unknown" and not self._may_resend(row):
-            raise CallFailed(
+            unknown = CallFailed(
                 f"outcome unknown ({row.note}); counted as spent",
                 "--resend-unknown sends such calls again",
             )
+            unknown.stored = True
+            raise unknown
         if shutil.disk_usage(self._database.path.parent).free < LOW_DISK_BYTES:
             raise DiskError(
                 f"the disk of {self._database.path.parent} is nearly full",

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from understudy.errors import ProjectBusy
+from understudy.errors import DiskError, ProjectBusy
 from understudy.run import Event, Run
 from understudy.train.checkpoint import write_atomically
 from understudy.train.job import LOG_FILE, RUN_FILE
 from understudy.train.local import clean_environment, lock
-from understudy.train.progress import EVENTS
+from understudy.train.progress import EVENTS, mend
 from understudy.train.recipe import choose
 
 __all__ = ["Trainer", "Training", "cancel", "choose", "follow", "start"]
@@ -76,8 +76,7 @@ def start(run: Run, dataset_folder: Path) -> Training:
     _wait_until_free(run.folder)
     given = {"student": run.student, "recipe": run.recipe.model_dump()}
     write_atomically(run.folder / RUN_FILE, json.dumps(given, indent=1, ensure_ascii=False))
-    events = run.folder / EVENTS
-    events.touch()
+    offset = mend(run.folder / EVENTS)
     with (run.folder / LOG_FILE).open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "understudy.train.local", str(run.folder), str(dataset_folder)],
@@ -86,7 +85,7 @@ def start(run: Run, dataset_folder: Path) -> Training:
             stderr=log,
             env=clean_environment(os.environ),
         )
-    return Training(run, process, events.stat().st_size)
+    return Training(run, process, offset)
 
 
 def _wait_until_free(run_folder: Path) -> None:
@@ -137,6 +136,9 @@ def _unexplained_end(training: Training) -> Event:
     code = training.process.returncode
     if code == ProjectBusy.exit_code:
         message, fix = f"Another process is training in {training.run.folder}", "Wait for it"
+    elif code == DiskError.exit_code:
+        message = f"{training.run.folder} could not be written"
+        fix = "Make room or mend the disk, then start again: it goes on from its last checkpoint"
     elif code < 0:
         name = signal.Signals(-code).name
         message = f"The trainer was killed ({name}), perhaps for want of memory"

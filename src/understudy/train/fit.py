@@ -21,7 +21,7 @@ from understudy.errors import UsageError
 from understudy.models.huggingface import load_model, load_tokenizer
 from understudy.train import checkpoint, sft
 from understudy.train.job import RESULT_FILE, Job
-from understudy.train.progress import EventLog, peak_memory_mb
+from understudy.train.progress import EventLog, Stop, peak_memory_mb
 from understudy.train.recipe import TINY
 from understudy.train.recut import recut
 from understudy.train.rows import Row, encode_rows, read_rows
@@ -41,7 +41,7 @@ class Interrupted(Exception):
         self.step = step
 
 
-def fit(job: Job, events: EventLog, stop: sft.Stop) -> dict[str, Any]:
+def fit(job: Job, events: EventLog, stop: Stop) -> dict[str, Any]:
     """Train, or go on training, and save. Returns the run's metrics.
 
     Raises Interrupted if told to stop, and UnderstudyError if the data or the recipe is at fault.
@@ -50,10 +50,12 @@ def fit(job: Job, events: EventLog, stop: sft.Stop) -> dict[str, Any]:
     if (earlier := _result(job)) is not None:
         return earlier
     began = time.monotonic()
+    shutil.rmtree(job.model_folder, ignore_errors=True)  # of other inputs, or of a torn save
     events.say("train.loading", student=job.student)
     rows = read_rows(job.dataset_folder / "train.jsonl")
+    from_step = _resume_from(job, events)
     if job.student == TINY:
-        _make_tiny(job, rows)
+        _make_tiny(job, rows, keep=from_step > 0)
     tokenizer = load_tokenizer(job.base_folder)
     encoded = encode_rows(tokenizer, rows, max_tokens=job.recipe.max_tokens)
     events.say("train.data", rows=len(rows), cut=encoded.cut, dropped=encoded.dropped)
@@ -61,12 +63,10 @@ def fit(job: Job, events: EventLog, stop: sft.Stop) -> dict[str, Any]:
         encoded = recut(tokenizer, encoded, job.recipe)
     trainer = sft.build(job, _load(job), tokenizer, encoded, events, stop)
 
-    from_step = _resume_from(job, events)
-    trainer.train(
-        resume_from_checkpoint=str(job.run_folder / f"checkpoint-{from_step}")
-        if from_step
-        else None
-    )
+    if stop.signal:
+        raise Interrupted(from_step)
+    newest = job.run_folder / f"checkpoint-{from_step}"
+    trainer.train(resume_from_checkpoint=str(newest) if from_step else None)
     if trainer.state.global_step < trainer.state.max_steps:
         raise Interrupted(trainer.state.global_step)
 
@@ -88,14 +88,14 @@ def _result(job: Job) -> dict[str, Any] | None:
     return metrics if result["inputs"] == job.inputs() else None
 
 
-def _make_tiny(job: Job, rows: list[Row]) -> None:
-    """Build the untrained student, unless an interrupted training has built it already."""
+def _make_tiny(job: Job, rows: list[Row], *, keep: bool) -> None:
+    """Build the untrained student; ``keep`` the one that a checkpoint was trained from."""
     from understudy.train import tiny
 
     if job.recipe.method != "full":
         raise UsageError("A tiny student is trained in full", "Leave the method out")
     torch.set_num_threads(1)  # its matrices are too small to share between processors
-    if not job.base_folder.exists():
+    if not (keep and job.base_folder.exists()):
         fresh = _fresh_folder(job.base_folder)
         prompts, answers = [row.prompt for row in rows], [row.answer for row in rows]
         tiny.build(prompts, answers, fresh, seed=job.recipe.seed)

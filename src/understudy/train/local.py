@@ -8,23 +8,22 @@ same command then goes on from there. It talks to no network and runs no code fr
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
+import stat
 import sys
 import threading
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from understudy.errors import DiskError, ProjectBusy, UnderstudyError
 from understudy.models.huggingface import missing_extra
 from understudy.train.job import LOCK_FILE, read_job
-from understudy.train.progress import EVENTS, EventLog
-
-if TYPE_CHECKING:
-    from understudy.train.sft import Stop
+from understudy.train.progress import EVENTS, EventLog, Stop
 
 _SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
 _QUIET = {
@@ -38,6 +37,10 @@ _QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 
+_NO_MEMORY = ("out of memory", "allocate memory")
+_NO_DISK = ("No space left", "PytorchStreamWriter", "inline_container", "File too large")
+"""What torch and safetensors say, in errors of their own kinds."""
+
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """What a trainer needs of ``environ``: no secrets, no leave to run remote code, no network."""
@@ -46,7 +49,8 @@ def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
         for name, value in environ.items()
         if name != "HF_TRUST_REMOTE_CODE" and not any(part in name.upper() for part in _SECRET)
     }
-    return kept | _QUIET
+    one_gpu = {"CUDA_VISIBLE_DEVICES": "0"}  # several in one process would need a launcher
+    return one_gpu | kept | _QUIET
 
 
 def main(run_folder: Path, dataset_folder: Path) -> int:
@@ -75,15 +79,15 @@ def lock(run_folder: Path) -> TextIO:
 
 
 def _train(run_folder: Path, dataset_folder: Path, events: EventLog) -> int:
-    try:
-        from understudy.train.fit import Interrupted, fit
-        from understudy.train.sft import Stop
-    except ModuleNotFoundError as error:
-        return _failed(events, missing_extra("Training", error))
     stop = Stop()
     _listen(stop)
     try:
+        from understudy.train.fit import Interrupted, fit
+    except ModuleNotFoundError as error:
+        return _failed(events, missing_extra("Training", error))
+    try:
         metrics = fit(read_job(run_folder, dataset_folder), events, stop)
+        events.say("train.done", **metrics)
     except Interrupted as end:
         code = 128 + stop.signal
         message = f"The training was interrupted at step {end.step}"
@@ -92,7 +96,6 @@ def _train(run_folder: Path, dataset_folder: Path, events: EventLog) -> int:
         return code
     except Exception as error:  # noqa: BLE001  whatever it was, the run's record says it
         return _failed(events, error)
-    events.say("train.done", **metrics)
     return 0
 
 
@@ -110,25 +113,27 @@ def _listen(stop: Stop) -> None:
 
     signal.signal(signal.SIGINT, note)
     signal.signal(signal.SIGTERM, note)
-    threading.Thread(target=watch_parent, daemon=True).start()
+    if stat.S_ISFIFO(os.fstat(0).st_mode):  # a pipe: somebody's child, not started by hand
+        threading.Thread(target=watch_parent, daemon=True).start()
 
 
 def _failed(events: EventLog, error: Exception) -> int:
     traceback.print_exception(error)
     known = error if isinstance(error, UnderstudyError) else _explained(error)
-    events.say("train.failed", message=known.what, fix=known.fix, exit_code=known.exit_code)
+    with contextlib.suppress(OSError):  # on a full disk the exit code has to do
+        events.say("train.failed", message=known.what, fix=known.fix, exit_code=known.exit_code)
     return known.exit_code
 
 
 def _explained(error: Exception) -> UnderstudyError:
     """The error of our tree for what a library or the system raised."""
     said = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-    if isinstance(error, MemoryError) or "memory" in said.lower():
+    if isinstance(error, MemoryError) or any(words in said for words in _NO_MEMORY):
         return UnderstudyError(
             f"The machine ran out of memory while training: {said}",
             "Lower batch_size or max_tokens, or train adapters (lora)",
         )
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) or any(words in said for words in _NO_DISK):
         return DiskError(
             f"Reading or writing failed while training: {said}",
             "Make room or mend the disk, then start again: it goes on from its last checkpoint",

@@ -15,27 +15,35 @@ MOST_STEP_EVENTS = 500
 """Long trainings report an average over several steps, so that their event table stays small."""
 
 
+class Stop:
+    """Set by a signal or by the parent's end; looked at after each step."""
+
+    signal: int = 0
+
+
 class EventLog:
-    """Appends events to a file; each line is written at once or not at all."""
+    """Appends events to a file, a line at a time."""
 
     def __init__(self, path: Path) -> None:
-        _drop_torn_line(path)
+        mend(path)
         self._file = path.open("ab", buffering=0)
 
     def say(self, kind: str, **data: Any) -> None:
         """Append one event. A number that is not finite is written as null."""
         clean = {key: _finite(value) for key, value in data.items()}
         line = json.dumps({"kind": kind, "data": clean}, ensure_ascii=False, allow_nan=False)
-        self._file.write(line.encode() + b"\n")
+        self._file.write(line.encode("utf-8", "replace") + b"\n")
 
 
-def _drop_torn_line(path: Path) -> None:
-    """Cut what a killed training left behind the last whole line."""
-    if path.exists():
-        content = path.read_bytes()
-        if not content.endswith(b"\n"):
-            with path.open("rb+") as file:
-                file.truncate(content.rfind(b"\n") + 1)
+def mend(path: Path) -> int:
+    """Cut what a killed training left behind the last whole line. Returns the file's size."""
+    path.touch()
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with path.open("rb+") as file:
+            file.truncate(whole)
+    return whole
 
 
 def _finite(value: Any) -> Any:

@@ -22,17 +22,11 @@ from understudy.errors import UnderstudyError
 from understudy.run import Recipe
 from understudy.train import checkpoint, optimizer
 from understudy.train.job import Job, reading_order
-from understudy.train.progress import MOST_STEP_EVENTS, EventLog, Speed, peak_memory_mb
+from understudy.train.progress import MOST_STEP_EVENTS, EventLog, Speed, Stop, peak_memory_mb
 from understudy.train.rows import NOT_LEARNT, Encoded
 
 MICRO_BATCH_TOKENS = 16_384
 """Most tokens in one forward pass; a larger batch is accumulated."""
-
-
-class Stop:
-    """Set by a signal or by the parent's end; looked at after each step."""
-
-    signal: int = 0
 
 
 def build(
