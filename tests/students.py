@@ -12,9 +12,9 @@ from understudy.run import Recipe
 SYSTEM = 'Repeat the number {backwards}; say "none" if there is\nnone.'
 CHATML = (
     "{%- for message in messages -%}"
-    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}<|im_start|>assistant\n{% endif %}"
+    "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}"
 )
 Rows = Sequence[tuple[str, str]]
 

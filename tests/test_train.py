@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from students import make_folder, numbers, recipe, train_here, write_dataset
+from students import CHATML, SYSTEM, make_folder, numbers, recipe, train_here, write_dataset
 from understudy import train
 from understudy.errors import ProjectBusy, ProjectError, SetupError, UnderstudyError, UsageError
 from understudy.example import Message
@@ -65,7 +65,8 @@ def test_overrides_replace_what_was_chosen_and_are_said() -> None:
 
 
 @pytest.mark.parametrize(
-    "overrides", [{"epochs": 0}, {"epochs": "many"}, {"batch_size": 0}, {"speed": 9}]
+    "overrides",
+    [{"epochs": 0}, {"epochs": "many"}, {"batch_size": 0}, {"speed": 9}, {"lora_rank": 8}],
 )
 def test_a_wrong_override_is_a_usage_error(overrides: dict[str, Any]) -> None:
     """A value or a name that no recipe has is refused in one line that names it."""
@@ -154,7 +155,7 @@ def test_recut_prompts_say_the_same(tiny_tokenizer: Any, seed: int, share: float
 
 def test_control_tokens_in_a_message_stay_text(tiny_tokenizer: Any, folder: Path) -> None:
     """A user who spells a control token says those letters; the model never sees the token."""
-    from understudy.models.huggingface import encode_prompts
+    from understudy.models.rendering import encode_prompts
 
     for tokenizer in (tiny_tokenizer, tokenizer_of(folder)):
         control = tokenizer.all_special_tokens
@@ -164,6 +165,40 @@ def test_control_tokens_in_a_message_stay_text(tiny_tokenizer: Any, folder: Path
         specials = set(tokenizer.all_special_ids)
         assert [i for i in evil if i in specials] == [i for i in plain if i in specials]
         assert asked in tokenizer.decode(evil)
+
+
+def test_rows_are_the_tokens_that_plain_transformers_renders(folder: Path) -> None:
+    """Prompt and answer together are the chat template's own tokens, up to the end token."""
+    from understudy.models.rendering import encode_examples, encode_prompts
+
+    tokenizer = tokenizer_of(folder)
+    prompt = (Message("system", SYSTEM), Message("user", " number 12\n"))
+    ((head, tail),) = encode_examples(tokenizer, [prompt], ["21"])
+    turns = [{"role": role, "content": content} for role, content in prompt]
+    whole = [*turns, {"role": "assistant", "content": "21"}]
+    plain = tokenizer.apply_chat_template(turns, add_generation_prompt=True)["input_ids"]
+    assert [head] == encode_prompts(tokenizer, [prompt]) == [plain]
+    everything = tokenizer.apply_chat_template(whole)["input_ids"]
+    assert [*head, *tail] == everything[: len(head) + len(tail)]
+    assert tail[-1] == tokenizer.eos_token_id
+    assert len(everything) > len(head) + len(tail)  # the template ends a turn with a newline
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{% for m in messages %}{{ m['content'] }}:{% endfor %}", "21:<|im_end|>"),
+        (CHATML.replace("|>assistant\\n", "|>assistant\\n<no>"), "21<|im_end|>"),
+    ],
+)
+def test_odd_templates_still_teach_to_end(folder: Path, template: str, said: str) -> None:
+    """A template that never ends a turn gets an end; one that leads an answer in is followed."""
+    from understudy.models.rendering import encode_examples
+
+    tokenizer = tokenizer_of(folder)
+    tokenizer.chat_template = template
+    ((_, tail),) = encode_examples(tokenizer, [(Message("user", "number 12"),)], ["21"])
+    assert tokenizer.decode(tail) == said
 
 
 # -- rows --------------------------------------------------------------------------------------
@@ -265,24 +300,21 @@ def test_a_resumed_training_is_the_training_that_was_never_interrupted(
     assert ends[0].read_bytes() == ends[1].read_bytes()
 
 
-def test_a_save_that_fails_costs_nothing(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """If the trained model cannot be written there is none, and the next start has only to write."""
-    from understudy.train import fit
-
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fit.os, "fsync", full)
-        with pytest.raises(OSError, match="No space"):
-            train_here(tmp_path / "run", dataset, recipe(epochs=1, save_steps=99))
+def test_a_save_that_fails_costs_nothing(dataset: Path, tmp_path: Path) -> None:
+    """If the trained model cannot be written there is none; the next start has only to write it."""
+    in_the_way = tmp_path / "run" / ".model.new"
+    in_the_way.parent.mkdir()
+    in_the_way.write_text("a file where a folder has to be")
+    with pytest.raises(OSError, match="exists"):
+        train_here(tmp_path / "run", dataset, recipe())
     assert not (tmp_path / "run" / "model").exists()
-    again = train_here(tmp_path / "run", dataset, recipe(epochs=1, save_steps=99))
-    assert again.of("train.done")
-    whole = train_here(tmp_path / "whole", dataset, recipe(epochs=1, save_steps=99))
+    in_the_way.unlink()
+    again = train_here(tmp_path / "run", dataset, recipe())
+    assert again.losses == {}
+    whole = train_here(tmp_path / "whole", dataset, recipe())
     assert again.of("train.done")[0]["loss"] == whole.of("train.done")[0]["loss"]
+    ends = [tmp_path / name / "model" / "model.safetensors" for name in ("run", "whole")]
+    assert ends[0].read_bytes() == ends[1].read_bytes()
 
 
 def test_adapters_are_resumed_too(dataset: Path, folder: Path, tmp_path: Path) -> None:
@@ -408,6 +440,10 @@ REFUSED = {
     r"run code of its own \(trust": lambda made: rewrite(
         made / "tokenizer_config.json", init={"trust_remote_code": True}
     ),
+    r"run code of its own \(_attn": lambda made: rewrite(
+        made / "config.json", _attn_implementation_internal="somebody/kernel"
+    ),
+    "not a JSON object": lambda made: (made / "generation_config.json").write_text("[]"),
     "only pickled weights": lambda made: (made / "model.safetensors").rename(made / "model.bin"),
     "no .*safetensors": lambda made: (made / "model.safetensors").unlink(),
     "no tokenizer": lambda made: (made / "tokenizer.json").unlink(),

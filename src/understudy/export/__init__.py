@@ -67,7 +67,7 @@ def export(
             for path in files:
                 shutil.copyfile(path, fresh / path.name)
             records = check(model_folder, fresh, parity_items)
-            _write(fresh / "parity.json", {"prompts": len(records), "equal": records})
+            _write(fresh / "parity.json", {"prompts": len(records), "replayed": records})
             text = card_text(
                 card,
                 architecture=_architecture(model_folder),

@@ -1,29 +1,24 @@
-"""A Hugging Face model folder: what makes it safe to open, opening it, and messages as tokens.
+"""A Hugging Face model folder: what makes it safe to open, and opening it.
 
 A model folder is data from a stranger. Only safetensors weights are read (pickled ones can run
-code), code that a folder brings is never run, and nothing is fetched from a network.
-Training and answering turn messages into tokens with the same function, so that a student is asked
-exactly as it was taught. torch and transformers are imported when a folder is opened, not before.
+code), code that a folder brings is never run, and nothing is fetched from a network. torch and
+transformers are imported when a folder is opened, not before.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from understudy.errors import SetupError
-from understudy.example import Message
 
 EXTRA = frozenset({"accelerate", "datasets", "peft", "tokenizers", "torch", "transformers", "trl"})
 """Packages of the extra ``understudy[train]``."""
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 _FOLDER_ADVICE = "Give the folder of a Hugging Face causal language model, or `tiny`"
-_OPEN, _CLOSE = "\ue0f0", "\ue0f1"  # private-use marks around text that spells a control token
-_UNMARK = str.maketrans({_OPEN: "\ufffd", _CLOSE: "\ufffd"})
 
 
 def missing_extra(doing: str, error: ModuleNotFoundError) -> Exception:
@@ -66,11 +61,11 @@ def _refuse_code(path: Path) -> None:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise SetupError(f"{path} is not JSON: {error}", "Fetch the model again") from None
+    if not isinstance(config, dict):
+        raise SetupError(f"{path} is not a JSON object", "Fetch the model again")
     for key, value in _walk(config):
-        own_kernel = key.startswith("_attn_implementation") or (
-            key == "attn_implementation" and "/" in str(value)
-        )
-        if value and (key in {"auto_map", "trust_remote_code"} or own_kernel):
+        fetched_kernel = "attn_implementation" in key and "/" in str(value)
+        if fetched_kernel or (value and key in {"auto_map", "trust_remote_code"}):
             raise SetupError(
                 f"{path} asks to run code of its own ({key}), which is never done",
                 "Choose a model whose architecture is part of transformers",
@@ -123,7 +118,7 @@ def load_tokenizer(folder: Path) -> Any:
         )
     except Exception as error:  # noqa: BLE001  the reader's errors have no common base
         raise SetupError(
-            f"The tokenizer in {folder} cannot be read: {_first_line(error)}",
+            f"The tokenizer in {folder} cannot be read: {first_line(error)}",
             "Fetch the model again, or choose another",
         ) from None
     if not tokenizer.chat_template:
@@ -164,7 +159,7 @@ def load_model(folder: Path, *, dtype: str = "auto") -> Any:
         )
     except Exception as error:  # noqa: BLE001  the reader's errors have no common base
         raise SetupError(
-            f"The model in {folder} cannot be read: {_first_line(error)}",
+            f"The model in {folder} cannot be read: {first_line(error)}",
             "Fetch the model again, or choose another",
         ) from None
     if report["missing_keys"]:
@@ -186,7 +181,8 @@ def _transformers() -> Any:
     return transformers
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error of a library says, in one line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
@@ -197,103 +193,3 @@ def stop_ids(tokenizer: Any, model: Any) -> list[int]:
         configured = []
     also = configured if isinstance(configured, list) else [configured]
     return sorted({tokenizer.eos_token_id, *also})
-
-
-def encode_prompts(tokenizer: Any, prompts: Sequence[Sequence[Message]]) -> list[list[int]]:
-    """Token ids of each prompt, rendered by the chat template up to where the answer begins."""
-    special = _special_pattern(tokenizer)
-    return _encode(tokenizer, [_render(tokenizer, prompt, special) for prompt in prompts])
-
-
-def encode_examples(
-    tokenizer: Any, prompts: Sequence[Sequence[Message]], answers: Sequence[str]
-) -> list[tuple[list[int], list[int]]]:
-    """Token ids of each prompt and of its answer with the end token, ready to be joined.
-
-    The prompt's ids are those of ``encode_prompts``; text that the template puts in front of an
-    answer (an empty thinking block) counts as answer, since the model has to write it.
-    """
-    special = _special_pattern(tokenizer)
-    heads, wholes = [], []
-    for prompt, answer in zip(prompts, answers, strict=True):
-        head = _render(tokenizer, prompt, special)
-        whole = _render(tokenizer, (*prompt, Message("assistant", answer)), special)
-        heads.append(head if whole.startswith(head) else whole[: _common_prefix(head, whole)])
-        wholes.append(whole)
-    encoded = zip(heads, _encode(tokenizer, heads), wholes, _encode(tokenizer, wholes), strict=True)
-    return [
-        (head_ids, _until_end(tokenizer, _tail(tokenizer, head, head_ids, whole, whole_ids)))
-        for head, head_ids, whole, whole_ids in encoded
-    ]
-
-
-def _tail(
-    tokenizer: Any, head: str, head_ids: list[int], whole: str, whole_ids: list[int]
-) -> list[int]:
-    """Ids of what follows ``head``, also where a token would span the border between the two."""
-    if whole_ids[: len(head_ids)] == head_ids:
-        return whole_ids[len(head_ids) :]
-    return _encode(tokenizer, [whole[len(head) :]])[0]
-
-
-def _until_end(tokenizer: Any, ids: list[int]) -> list[int]:
-    """Cut what a template puts behind the end token, and add the end token where it puts none."""
-    end = tokenizer.eos_token_id
-    return [*(ids[: ids.index(end)] if end in ids else ids), end]
-
-
-def _render(tokenizer: Any, messages: Sequence[Message], special: re.Pattern[str] | None) -> str:
-    """Render the chat template; control tokens that a message spells are marked as text."""
-    from jinja2 import TemplateError
-
-    turns = []
-    for role, content in messages:
-        text = content.encode("utf-8", "replace").decode()  # lone surrogates have no bytes
-        text = text.translate(_UNMARK)
-        if special is not None:
-            text = special.sub(lambda found: f"{_OPEN}{found[0]}{_CLOSE}", text)
-        turns.append({"role": role, "content": text})
-    try:
-        rendered: str = tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=messages[-1].role != "assistant"
-        )
-    except TemplateError as error:
-        raise SetupError(
-            f"The student's chat template refuses these messages: {_first_line(error)}",
-            "Choose a student whose template knows system, user and assistant turns",
-        ) from None
-    return rendered
-
-
-def _encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of rendered texts; what is marked as text gets no control token's id."""
-    if not texts:
-        return []
-    plain = [text for text in texts if _OPEN not in text]
-    ids = iter(tokenizer(plain, add_special_tokens=False).input_ids if plain else [])
-    return [next(ids) if _OPEN not in text else _encode_marked(tokenizer, text) for text in texts]
-
-
-def _encode_marked(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = []
-    for piece in re.split(f"({_OPEN}[^{_CLOSE}]*{_CLOSE})", text):
-        marked = piece.startswith(_OPEN)
-        if inner := piece[1:-1] if marked else piece:
-            ids += tokenizer(inner, add_special_tokens=False, split_special_tokens=marked).input_ids
-    return ids
-
-
-def _special_pattern(tokenizer: Any) -> re.Pattern[str] | None:
-    """Matches every control token's spelling, the longest first."""
-    added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
-    tokens = sorted({*tokenizer.all_special_tokens, *added}, key=len, reverse=True)
-    return re.compile("|".join(re.escape(token) for token in tokens)) if tokens else None
-
-
-def _common_prefix(first: str, second: str) -> int:
-    length = 0
-    for one, other in zip(first, second, strict=False):
-        if one != other:
-            break
-        length += 1
-    return length

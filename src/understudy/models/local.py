@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 
 from understudy.models.huggingface import (
     check_folder,
-    encode_prompts,
+    first_line,
     load_model,
     load_tokenizer,
     stop_ids,
 )
 from understudy.models.protocol import CallFailed, Reply, Request
+from understudy.models.rendering import encode_prompts
 
 BATCH_TOKENS = 65_536
 """Most tokens, prompts and answers, that the requests of one batch may come to."""
@@ -224,5 +225,4 @@ def _tokens(batch: Sequence[_Waiting]) -> int:
 
 
 def _call_failed(error: Exception) -> CallFailed:
-    said = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-    return CallFailed(f"the model failed: {said}")
+    return CallFailed(f"the model failed: {first_line(error)}")

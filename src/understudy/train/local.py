@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from understudy.errors import DiskError, ProjectBusy, UnderstudyError
-from understudy.models.huggingface import missing_extra
+from understudy.models.huggingface import first_line, missing_extra
 from understudy.train.job import LOCK_FILE, read_job
 from understudy.train.progress import EVENTS, EventLog, Stop
 
@@ -127,7 +127,7 @@ def _failed(events: EventLog, error: Exception) -> int:
 
 def _explained(error: Exception) -> UnderstudyError:
     """The error of our tree for what a library or the system raised."""
-    said = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    said = first_line(error)
     if isinstance(error, MemoryError) or any(words in said for words in _NO_MEMORY):
         return UnderstudyError(
             f"The machine ran out of memory while training: {said}",
@@ -144,4 +144,6 @@ def _explained(error: Exception) -> UnderstudyError:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("Usage: python -m understudy.train.local RUN_FOLDER DATASET_FOLDER")
     sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -19,8 +19,9 @@ from understudy.run import Method, Recipe
 
 TINY = "tiny"
 """The student that is made from the training split."""
-TINY_EXAMPLES_SEEN = 18_000
-"""Short examples that a tiny student reads in all, and half as many long ones at the least."""
+TINY_STEPS = 375
+"""Optimizer steps of a tiny student; more passes over fewer rows. Measured on 1,500 rows: 250 steps
+gave dates 0.95 exact match, 375 gave 0.97."""
 TINY_SHORT = 40
 """Bytes, beyond the shortest row, up to which a typical row counts as short."""
 EXAMPLES_SEEN = 3_000
@@ -48,38 +49,45 @@ def choose(
     """
     if not lengths:
         raise UsageError("There are no training rows", "Freeze a dataset with more examples")
+    given = dict(overrides or {})
+    method = given.pop("method", method)
     chosen = _tiny(lengths) if student == TINY else _pretrained(Path(student), lengths, method)
     if method is not None and method != chosen["method"]:
         raise UsageError("A tiny student is trained in full", "Leave the method out")
-    given = dict(overrides or {})
     why = [*chosen.pop("why"), *(f"{name} {value}: as asked." for name, value in given.items())]
     settings = chosen | {"seed": seed} | given
     try:
         settings.setdefault("save_steps", _save_steps(len(lengths), settings))
-        return Recipe(**settings, why=tuple(why))
+        recipe = Recipe(**settings, why=tuple(why))
     except (ValidationError, TypeError, ValueError, ZeroDivisionError) as error:
         raise UsageError(
             f"The recipe cannot be used: {_first_problem(error)}", f"Settings: {_names()}"
         ) from None
+    if (recipe.method == "lora") != (recipe.lora_rank > 0):
+        raise UsageError("Adapters need a lora_rank, full training none", f"Settings: {_names()}")
+    return recipe
 
 
 def _tiny(lengths: Sequence[int]) -> dict[str, Any]:
     # A system message that all rows share is known by heart: only what differs is read.
-    longer = max(1.0, (median(lengths) - min(lengths)) / TINY_SHORT)
-    epochs = _epochs(TINY_EXAMPLES_SEEN / min(2.0, longer), len(lengths), most=60)
+    stretch = min(2.0, max(1.0, (median(lengths) - min(lengths)) / TINY_SHORT))
+    batch_size = round(48 / stretch)
+    epochs = _epochs(TINY_STEPS * batch_size, len(lengths), most=60)
     return {
         "method": "full",
         "epochs": epochs,
-        "batch_size": 48,
+        "batch_size": batch_size,
         "learning_rate": 3e-3,
         "matrix_learning_rate": 0.02,
         "weight_decay": 0.5,
-        "recut_share": 0.3,
+        # Recutting delays what long messages need learnt first: support fell from 0.99 to 0.15.
+        "recut_share": 0.2 if stretch == 1 else 0.0,
         "max_tokens": min(LONGEST_TINY, max(lengths) + 8),
         "why": [
             "All weights are trained: a tiny student starts from nothing.",
             _passes(epochs, len(lengths)),
-            "Muon on matrices, weight decay and recut words: that learns most from few rows.",
+            f"{batch_size} rows a step: short rows go many at a time, long ones fewer.",
+            "Muon on matrices and weight decay: they learn most from few rows.",
         ],
     }
 
@@ -110,7 +118,7 @@ def _pretrained(folder: Path, lengths: Sequence[int], method: Method | None) -> 
     return settings
 
 
-def _epochs(seen: float, rows: int, *, most: float) -> float:
+def _epochs(seen: int, rows: int, *, most: float) -> float:
     """Passes over the rows, so that about ``seen`` examples are read in all; one at least."""
     return round(min(most, max(1.0, seen / rows)), 1)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from understudy.errors import ProjectError, UsageError
 from understudy.example import Message
-from understudy.models.huggingface import encode_examples
+from understudy.models.rendering import encode_examples
 
 NOT_LEARNT = -100
 """Label of a token that the loss leaves out (the value that torch's cross-entropy ignores)."""

@@ -25,7 +25,7 @@ from understudy.train.job import Job, reading_order
 from understudy.train.progress import MOST_STEP_EVENTS, EventLog, Speed, Stop, peak_memory_mb
 from understudy.train.rows import NOT_LEARNT, Encoded
 
-MICRO_BATCH_TOKENS = 16_384
+MICRO_BATCH_TOKENS = 8_192
 """Most tokens in one forward pass; a larger batch is accumulated."""
 
 
