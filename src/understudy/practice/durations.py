@@ -38,14 +38,13 @@ SHAPES = {
     "hours and minutes": "hm",
     "minutes and seconds": "ms",
     "days and hours": "Dh",
-    "weeks and days": "WD",
     "years and months": "YM",
     "days, hours and minutes": "Dhm",
     "hours, minutes and seconds": "hms",
 }
 """Which units are written together."""
 
-FIRST_UP_TO = {"Y": 40, "W": 12, "D": 99, "h": 48, "m": 120}
+FIRST_UP_TO = {"Y": 40, "W": 52, "D": 99, "h": 48, "m": 120}
 NEXT_UP_TO = {"M": 11, "D": 6, "h": 23, "m": 59, "s": 59}
 
 SHORT = {"Y": "yr", "M": "mo", "W": "wk", "D": "day", "h": "hr", "m": "min", "s": "sec"}
@@ -84,7 +83,7 @@ def spec() -> Spec:
 def plan() -> Plan:
     """Combined units more often than single ones, which have few different values."""
     shapes = dict.fromkeys(SHAPES, 2.0) | {"hours and minutes": 5}
-    shapes |= {"weeks": 0.5, "years": 0.5, "weeks and days": 1}
+    shapes |= {"weeks": 0.5, "years": 0.5}
     forms = {"figures": 3, "words": 3, "short": 2, "signs": 2, "clock": 3, "fraction": 8}
     no_clock = [shape for shape, units in SHAPES.items() if units not in ("hm", "hms")]
     no_fraction = [shape for shape, units in SHAPES.items() if units not in ("Y", "D", "h", "m")]
