@@ -1,7 +1,9 @@
 # Two commands on a fresh machine: `make demo` runs the main job offline, `make test` passes the
 # tests. Each sets itself up in .venv first; nothing outside this folder is touched.
 
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+# The first that runs and is new enough: a name on the PATH may be a shim that does neither.
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test check sweep bench fix clean help
@@ -11,6 +13,7 @@ help:            ## this list
 
 demo: .venv/train    ## the whole way offline: describe, generate, train, evaluate, export
 	.venv/bin/understudy demo
+	@echo "the command is .venv/bin/understudy; \`. .venv/bin/activate\` puts it on the PATH"
 
 test: .venv/dev      ## the tests
 	.venv/bin/pytest
@@ -36,7 +39,7 @@ clean:           ## remove the environment and what the tools left
 
 # The base first, then the extras: each is a stamp that is renewed when its inputs change.
 .venv/base: pyproject.toml constraints.txt
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	@test -n "$(PYTHON)" || \
 		{ echo "understudy needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.12"; exit 1; }
 	@test -x .venv/bin/python || { echo "setting up .venv"; "$(PYTHON)" -m venv .venv; }
 	@$(PIP) --editable .

@@ -72,9 +72,9 @@ def freeze(
     if len(groups) < MIN_GROUPS:
         raise UsageError(
             f"Too few to split: {_count(len(usable), 'accepted example')} in "
-            f"{_count(len(groups), 'group')} of near-duplicates, at least {MIN_GROUPS} groups "
+            f"{_count(len(groups), 'group')} that say different things, at least {MIN_GROUPS} "
             "are needed",
-            f"Add {MIN_GROUPS - len(groups)} or more that differ: `understudy generate`",
+            f"Add {MIN_GROUPS - len(groups)} or more that differ: understudy import, or generate",
         )
     side = {
         group: split_of(group, seed=seed, validation_share=validation_share, test_share=test_share)

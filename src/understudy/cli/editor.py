@@ -17,10 +17,26 @@ from understudy.task import Spec
 
 
 def edited(spec: Spec) -> Spec:
-    """The spec after the user changed it. Raises UsageError if nothing was changed."""
+    """The spec after the user closed $VISUAL or $EDITOR; the same one if nothing was changed.
+
+    Raises UsageError naming the file that keeps the edit if it is not a spec any more.
+    """
     if not sys.stdin.isatty():
         raise UsageError("--edit needs a terminal", "Use --file SPEC.json")
-    return read_spec(_in_editor(spec.model_dump_json(indent=2)), "the edited spec")
+    handle, name = tempfile.mkstemp(prefix="understudy-spec-", suffix=".json")
+    os.close(handle)
+    path = Path(name)
+    path.write_text(spec.model_dump_json(indent=2), encoding="utf-8")
+    command = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    try:
+        done = subprocess.run([*shlex.split(command), name], check=False)
+    except FileNotFoundError:
+        raise SetupError(f"there is no editor {command!r}", "Set EDITOR") from None
+    if done.returncode:
+        raise UsageError(f"{command} ended with {done.returncode}", "Nothing was changed")
+    changed = read_spec(path.read_text(encoding="utf-8", errors="replace"), name)
+    path.unlink()
+    return changed
 
 
 def read_spec(text: str, where: str) -> Spec:
@@ -33,21 +49,3 @@ def read_spec(text: str, where: str) -> Spec:
         what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else "it is not JSON"
         fix = "`understudy describe --json` prints the present spec"
         raise UsageError(f"{where} is not a spec: {what}", fix) from None
-
-
-def _in_editor(text: str) -> str:
-    """The text after the user closed $VISUAL or $EDITOR."""
-    command = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "spec.json")
-        path.write_text(text, encoding="utf-8")
-        try:
-            done = subprocess.run([*shlex.split(command), str(path)], check=False)
-        except FileNotFoundError:
-            raise SetupError(f"there is no editor {command!r}", "Set EDITOR") from None
-        changed = path.read_text(encoding="utf-8")
-    if done.returncode:
-        raise UsageError(f"{command} ended with {done.returncode}", "Nothing was changed")
-    if changed == text:
-        raise UsageError("nothing was changed", "The spec stays as it is")
-    return changed

@@ -115,7 +115,11 @@ class Face:
             return
         if not sys.stdin.isatty():
             raise UsageError(f"{question} Nobody is there to ask", otherwise)
-        if not typer.confirm(question, err=True):
+        try:
+            agreed = typer.confirm(question, err=True)
+        except typer.Abort:
+            raise KeyboardInterrupt from None
+        if not agreed:
             raise UsageError("not confirmed", "Nothing more was spent")
 
 

@@ -11,8 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Protocol
 
 from understudy.cli.words import bar, line, printable
 from understudy.run import Event
@@ -26,10 +26,10 @@ QUIET_S = 10.0
 
 
 @contextmanager
-def following(project: Project, *, as_json: bool, quiet: bool) -> Iterator[None]:
+def following(project: Project, *, as_json: bool, quiet: bool) -> Iterator[Shown]:
     """Show the project's events for the length of the block."""
     if quiet and not as_json:
-        yield
+        yield _Nothing()
         return
     shown = _Json() if as_json else _Terminal() if sys.stderr.isatty() else _Lines()
     done = threading.Event()
@@ -52,23 +52,44 @@ def following(project: Project, *, as_json: bool, quiet: bool) -> Iterator[None]
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
     try:
-        yield
+        yield shown
     finally:
         done.set()
         thread.join(5)
         shown.end()
 
 
-class _Json:
+class Shown(Protocol):
+    """A way to show events."""
+
     def take(self, event: Event) -> None:
-        body = {"event": event.kind, "at": event.at, **event.data}
-        print(json.dumps(body, ensure_ascii=False), flush=True)
+        """Show one."""
+
+    def pause(self) -> AbstractContextManager[None]:
+        """Leave the terminal alone for the length of the block: somebody is asked something."""
+
+    def end(self) -> None:
+        """Show no more."""
+
+
+class _Nothing:
+    def take(self, event: Event) -> None:
+        pass
+
+    def pause(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def end(self) -> None:
         pass
 
 
-class _Lines:
+class _Json(_Nothing):
+    def take(self, event: Event) -> None:
+        body = {"event": event.kind, "at": event.at, **event.data}
+        print(json.dumps(body, ensure_ascii=False), flush=True)
+
+
+class _Lines(_Nothing):
     """Lines for a pipe or a log."""
 
     def __init__(self) -> None:
@@ -81,10 +102,7 @@ class _Lines:
             self._told = time.monotonic()
             text = f"{state.label} {state.done:,}/{state.total:,} {state.beside}"
         if text:
-            print(printable(text), file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        pass
+            print(printable(text).rstrip(), file=sys.stderr, flush=True)
 
 
 class _Terminal:
@@ -123,6 +141,15 @@ class _Terminal:
             total=state.total,
             beside=state.beside,
         )
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        time.sleep(2 * POLL_S)  # what was said before the question comes before it
+        self._progress.stop()
+        try:
+            yield
+        finally:
+            self._progress.start()
 
     def _clear(self) -> None:
         for number in self._tasks.values():

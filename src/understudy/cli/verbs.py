@@ -26,7 +26,9 @@ ASK_ABOVE_MICRO = 1_000_000
 
 Examples = Annotated[int | None, typer.Option(min=1, help="Examples to generate in all.")]
 Description = Annotated[str, typer.Argument(help="What is to be learned, in a sentence.")]
-Format = Annotated[str | None, typer.Option(help="chat, prompt, alpaca, sharegpt, csv, tsv, json.")]
+Format = Annotated[
+    str | None, typer.Option(help="chat, prompt, alpaca, sharegpt, csv, tsv, json, parquet.")
+]
 Column = Annotated[str | None, typer.Option(help="Name of that column, if it cannot be guessed.")]
 
 
@@ -59,12 +61,10 @@ def demo(
 
 
 @verb(*MONEY, "student", *SPLIT)
-def run(face: Face, description: Description, examples: Examples = None) -> None:
+def run(face: Face, description: Description = "", examples: Examples = None) -> None:
     """The whole way: description, spec, pilot, quote, examples, student, proof, export."""
     from understudy.project.flow import open_or_new
 
-    if not description.strip():
-        raise UsageError("the description is empty", "Say what is to be learned in a sentence")
     _whole_way(
         face,
         lambda flags: open_or_new(face.folder, description, flags),
@@ -80,11 +80,16 @@ def _whole_way(face: Face, make: Any, description: str, examples: int | None, fo
     from understudy.project import flow
 
     started = time.monotonic()
-    project: Project = make(face.flags)
-    wanted = examples or project.settings.examples
+    project: Project = make({**face.flags, "examples": examples})
+    wanted = project.settings.examples
     try:
-        with following(project, as_json=face.json, quiet=face.quiet):
-            done: Finished = flow.run(project, description, wanted, lambda q: _confirm(face, q))
+        with following(project, as_json=face.json, quiet=face.quiet) as shown:
+
+            def confirm(quote: Quote) -> None:
+                with shown.pause():
+                    _confirm(face, quote)
+
+            done: Finished = flow.run(project, description, wanted, confirm)
         body = report_json(done.report) | {
             "seconds": round(time.monotonic() - started, 1),
             "run": done.run.id,
@@ -113,6 +118,8 @@ def new(
 
     Project.new(folder, describe, face.flags).close()
     then = f"understudy import FILE -p {folder}, or understudy generate 200 -p {folder}"
+    if not describe.strip():
+        then = f'understudy describe "A model that ..." -p {folder}'
     body = {"project": str(folder), "description": describe or None}
     face.finish(body, f"Made {folder}. Next: {then}")
 
@@ -156,7 +163,6 @@ def plan(face: Face) -> None:
 def pilot(face: Face, examples: Examples = None) -> None:
     """A few examples end to end, and a quote for the rest."""
     with face.open() as project:
-        project.describe()
         quote = project.pilot(examples)
     face.finish(asdict(quote), f"Quote for the rest: {quote}")
 
@@ -206,9 +212,8 @@ def import_(
     )
     face.finish(asdict(result), text)
     if result.bad:
-        number, reason = result.bad[0]
         raise PartlyDone(
-            f"{len(result.bad):,} bad lines in {file}, first {number}: {reason}",
+            f"{len(result.bad):,} of the lines in {file} are bad, as told above",
             "The good ones are kept; mend the file and import it again",
         )
 
@@ -270,11 +275,17 @@ def predict(
     ] = "run:latest",
 ) -> None:
     """The answer of the student (or another model) to one input, alone on stdout."""
+    from understudy.project.folder import DATABASE
+    from understudy.project.students import predict_alone
+
     text = sys.stdin.read() if text == "-" else text
     if not text.strip():
         raise UsageError("the input is empty", "Say what the model is to answer")
-    with face.open(progress=False) as project:
-        answer = project.predict(valid(text), model)
+    if (face.folder / DATABASE).exists() or model.startswith("run:"):
+        with face.open(progress=False) as project:
+            answer = project.predict(valid(text), model)
+    else:
+        answer = predict_alone(valid(text), model)
     if not face.json and not sys.stdout.isatty():
         print(answer)  # to the letter, whatever is in it: nobody's terminal reads it
         return
@@ -358,8 +369,7 @@ def doctor(face: Face) -> None:
     ok = all(check.ok is not False for check in checks)
     face.finish({"ok": ok, "checks": [asdict(check) for check in checks]}, checks_table(checks))
     if not ok:
-        bad = next(check for check in checks if check.ok is False)
-        raise SetupError(f"{bad.name}: {bad.found}", bad.fix)
+        raise typer.Exit(SetupError.exit_code)
 
 
 @verb()

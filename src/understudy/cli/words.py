@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from understudy.money import duration, usd
 from understudy.run import Event
 
+FEWEST_TEST_ITEMS = 20
+
 
 class Bar(NamedTuple):
     """How far a step is."""
@@ -42,6 +44,14 @@ def _clean(data: dict[str, Any]) -> str:
     return f"clean     {data['accepted']:,} of {data['looked_at']:,} accepted{why}"
 
 
+def _frozen(data: dict[str, Any]) -> str:
+    counts, older = data["counts"], data["of_older_specs"]
+    text = f"freeze    dataset {data['dataset']}: {_counts(counts)}"
+    text += f"; {older:,} of older specs left out" if older else ""
+    few = counts.get("test", 0) < FEWEST_TEST_ITEMS
+    return f"{text}; fewer than {FEWEST_TEST_ITEMS} test items tell little" if few else text
+
+
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{number:,} {split}" for split, number in counts.items())
 
@@ -70,11 +80,8 @@ _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
         + (f", {d['bad']:,} bad" * bool(d["bad"]))
     ),
     "clean.done": _clean,
-    "freeze.done": lambda d: (
-        f"freeze    dataset {d['dataset']}: {_counts(d['counts'])}"
-        + (f"; {d['of_older_specs']:,} of older specs left out" if d["of_older_specs"] else "")
-    ),
-    "train.start": lambda d: f"train     run {d['run']}: {d['student']}, {d['why']}",
+    "freeze.done": _frozen,
+    "train.start": lambda d: f"train     run {d['run']}: {d['student']}. {d['why'][1]}",
     "train.resumed": lambda d: f"train     goes on from the checkpoint of step {d['step']}",
     "run.state": lambda d: f"train     run {d['run']} {d['state']} in {duration(d['seconds'])}",
     "evaluate.start": lambda d: f"evaluate  {', '.join(d['systems'])} on {d['items']:,} test items",

@@ -224,13 +224,15 @@ class OpenAICompatible:
                 f"{where} redirects elsewhere, which is not followed", "Give the final address"
             )
         if status in (401, 403):
-            return ProviderRefused(f"{where} refused the key: {message}", self.address.key_help)
+            refused = "refused the key" if self.address.key else "wants a key"
+            return ProviderRefused(f"{where} {refused}: {message}", self.address.key_help)
         if status == 404 and "html" in headers.get("Content-Type", "").lower():
             return self._not_an_api("it has no /chat/completions")
         if status == 404:
             return ProviderRefused(
                 f"{where} knows no model {self.address.model}: {message}",
-                f"`understudy doctor --teacher {self.name}` lists what it has",
+                f"`understudy doctor --teacher {self.name}` lists what it has"
+                + ("" if "/v1" in where else "; most such addresses end in /v1"),
             )
         if status == 402 or code == "insufficient_quota":
             return ProviderRefused(f"{where}: {message}", "Add credit with the provider")

@@ -132,7 +132,7 @@ def completion_body(call: Call, done: Completion, n: int, *, usage: bool = True)
 
 def models_body() -> dict[str, Any]:
     """Return the JSON of the list of models."""
-    rows = [{"id": f"practice:{name}", "object": "model", "created": 0} for name in TASKS]
+    rows = [{"id": name, "object": "model", "created": 0} for name in TASKS]
     return {"object": "list", "data": [row | {"owned_by": "understudy"} for row in rows]}
 
 

@@ -47,6 +47,8 @@ class Project(workplace.Workplace):
     def describe(self, description: str = "") -> Task:
         """Have the teacher write the spec. One that is there is kept, unless described anew.
 
+        Without a teacher the description alone is stored: own examples will show the rest.
+
         Raises UsageError if there is no description, CallFailed if the teacher's spec is unusable.
         """
         found = self.find_task()
@@ -56,6 +58,11 @@ class Project(workplace.Workplace):
         written = found is not None and found.spec is not None and found.author != "examples"
         if found is not None and written and found.description == description:
             return found
+        if not self.has_teacher():
+            if found is not None and found.description == description:
+                return found
+            with self.writing():
+                return self.store_task(description, None, "you")
         with self.writing():
             own = self.own_examples()
             self.say("describe.start", teacher=self.teacher, description=description)
@@ -64,11 +71,14 @@ class Project(workplace.Workplace):
 
     def edit_spec(self, spec: Spec) -> Task:
         """Store a changed spec as a new version; what was made under the old one stays."""
+        if spec == self.task.spec:
+            return self.task
         with self.writing():
             return self.store_task(self.task.description, spec, "you")
 
     def plan(self) -> Plan:
         """The plan of what to cover; asked of the teacher once for each version of the task."""
+        self.describe()
         task, spec = self.task, self.spec
         found = self.find_plan(task)
         if found is not None:
@@ -129,7 +139,6 @@ class Project(workplace.Workplace):
         Raises BudgetReached, ProviderRefused, DiskError or Interrupted, with everything saved.
         """
         with self.writing():
-            self.describe()
             return examples.make(self, self.plan(), wanted or self.settings.examples)
 
     def import_examples(

@@ -7,17 +7,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from understudy import practice
+from understudy import models, practice
 from understudy.errors import UsageError
 from understudy.example import valid
+from understudy.models.address import default_teacher
 from understudy.money import Quote
 from understudy.project import Project
 from understudy.project.folder import DATABASE
 from understudy.project.results import Exported
 from understudy.report import Report
 from understudy.run import Run
+from understudy.settings import load
 
-KEPT = ("teacher", "student", "price_in", "price_out", "validation_share", "test_share", "seed")
+KEPT = (
+    "teacher",
+    "student",
+    "examples",
+    "price_in",
+    "price_out",
+    "validation_share",
+    "test_share",
+    "seed",
+)
 """Flags that later verbs need too: they are written into the project's file."""
 
 
@@ -57,6 +68,10 @@ def open_or_new(folder: Path, description: str, flags: Mapping[str, Any]) -> Pro
     if not (folder / DATABASE).exists():
         if not description.strip():
             raise UsageError("the description is empty", "Say what is to be learned in a sentence")
+        settings = load(folder, flags).settings
+        models.endpoint(
+            settings.teacher or default_teacher(), settings
+        )  # refused before it is made
         return Project.new(folder, description, flags)
     project = Project(folder, flags)
     task = project.find_task()

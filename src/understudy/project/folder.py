@@ -30,7 +30,10 @@ LOCK = "understudy.lock"
 def create(folder: Path, settings: Mapping[str, Any]) -> Database:
     """Make a project folder. Raises UsageError if one is there, DiskError if it cannot be made."""
     if (folder / DATABASE).exists():
-        raise UsageError(f"{folder} is a project already", "Use it with -p, or name another folder")
+        raise UsageError(
+            f"{folder} is a project already",
+            "Open it (-p DIR, or Project(DIR) in Python), or name another folder",
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         config = folder / CONFIG_FILE

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from understudy import export as exporting
-from understudy import models
+from understudy import models, practice
 from understudy.errors import UsageError
 from understudy.example import Message
 from understudy.models.local import Local
-from understudy.models.protocol import Model
+from understudy.models.protocol import Model, Request
 from understudy.models.question import question
 from understudy.project.paid import run as run_async
 from understudy.project.paid import with_teacher
@@ -46,6 +46,26 @@ def predict(place: Workplace, text: str, name: str) -> str:
             await model.close()
 
     return run_async(ask_local, place.say_stopping)
+
+
+def predict_alone(text: str, name: str) -> str:
+    """The answer of a model that needs no project: a practice task, or a local folder."""
+    if name.startswith("practice:"):
+        return practice.load(name.removeprefix("practice:")).answer(text)
+    if not models.is_local(name):
+        raise UsageError(
+            f"{name} costs money", "Name a project with -p DIR, which keeps its ledger"
+        )
+    folder = Path(models.local_folder(name)).expanduser()
+
+    async def ask(_: object) -> str:
+        model = Local(folder, name=name)
+        try:
+            return (await model.complete(Request((Message("user", text),), 1024))).text
+        finally:
+            await model.close()
+
+    return run_async(ask, lambda _: None)
 
 
 def export_model(place: Workplace, target: Path) -> Exported:

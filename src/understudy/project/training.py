@@ -45,7 +45,7 @@ def train(
 def _follow(place: Workplace, run: Run, dataset_folder: Path) -> Run:
     """Run the trainer's process to its end, storing what it says."""
     started = time.monotonic()
-    place.say("train.start", run=run.id, student=run.student, why=" ".join(run.recipe.why))
+    place.say("train.start", run=run.id, student=run.student, why=list(run.recipe.why))
     run = _set(place, replace(run, state="running"))
     at_work = training.start(run, dataset_folder)
     last = Event("train.failed", {"message": "the trainer said nothing"})

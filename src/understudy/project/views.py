@@ -7,6 +7,7 @@ import platform
 import shutil
 import sqlite3
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from understudy import __version__, models
@@ -57,7 +58,8 @@ def status(place: Workplace) -> dict[str, Any]:
         "runs": trained,
         "verdict": report.verdict if report else None,
     }
-    return body | {"next": _next(body)}
+    here = "" if place.folder == Path() else f" -p {place.folder}"
+    return body | {"next": f"{_next(body)}{here}"}
 
 
 def _next(body: dict[str, Any]) -> str:
@@ -65,14 +67,14 @@ def _next(body: dict[str, Any]) -> str:
     if body["description"] is None:
         return 'understudy describe "A model that ..."'
     if not body["examples"].get("accepted"):
-        return "understudy generate N, or understudy import FILE"
+        return "understudy import FILE, or understudy generate N"
     if not body["datasets"]:
         return "understudy freeze"
     if not any(run["state"] == "succeeded" for run in body["runs"]):
         return "understudy train"
     if body["verdict"] is None:
         return "understudy evaluate"
-    return 'understudy predict "INPUT", or understudy export'
+    return 'understudy export, or understudy predict "INPUT"'
 
 
 def ledger(place: Workplace) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from understudy.errors import UsageError
+from understudy.errors import ProviderRefused, UsageError
 from understudy.example import Example, valid
 from understudy.models.protocol import Model
 from understudy.money import to_micro
@@ -106,6 +106,13 @@ class Workplace:
         self.say("teacher.chosen", teacher=name, table_checked_on=CHECKED_ON)
         return name
 
+    def has_teacher(self) -> bool:
+        """True if a teacher is named, or some provider's key is set."""
+        try:
+            return bool(self.teacher)
+        except ProviderRefused:
+            return False
+
     def paid(self, work: Callable[[Model], Coroutine[Any, Any, T]]) -> T:
         """Run asynchronous work with the teacher, through the ledger. Needs ``writing``."""
         from understudy.project.paid import with_teacher
@@ -139,6 +146,7 @@ class Workplace:
         """The newest spec. Raises UsageError if nobody wrote one yet."""
         spec = self.task.spec
         if spec is None:
+            _ = self.teacher  # if there is none, that is what is missing
             raise UsageError("the task has no spec yet", "`understudy describe` asks the teacher")
         return spec
 
