@@ -118,6 +118,7 @@ class Face:
         try:
             agreed = typer.confirm(question, err=True)
         except typer.Abort:
+            print(file=sys.stderr)
             raise KeyboardInterrupt from None
         if not agreed:
             raise UsageError("not confirmed", "Nothing more was spent")

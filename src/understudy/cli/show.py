@@ -53,7 +53,7 @@ def spec_text(task: Task) -> RenderableType:
     """The spec, for reading."""
     spec = task.spec
     if spec is None:
-        return "No spec yet."
+        return "No spec yet: no teacher is there to write it; own examples will show what is meant."
     return _pairs(
         [
             (f"spec {task.version}", spec.title),

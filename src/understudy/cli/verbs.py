@@ -134,7 +134,6 @@ def describe(
     """The spec: asked of the teacher, shown, edited. A change makes a new version."""
     from understudy.cli.editor import edited, read_spec
     from understudy.cli.show import spec_text
-    from understudy.task import Spec
 
     with face.open() as project:
         if file is not None:
@@ -144,8 +143,8 @@ def describe(
             task = project.edit_spec(edited(project.spec))
         else:
             task = project.describe(description)
-    spec = task.spec or Spec(title="", input="", output="", kind="text", system_message="")
-    body = {"version": task.version, "author": task.author, "spec": spec.model_dump()}
+    spec = task.spec.model_dump() if task.spec else None
+    body = {"version": task.version, "author": task.author, "spec": spec}
     face.finish(body, spec_text(task))
 
 
