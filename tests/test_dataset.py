@@ -142,7 +142,7 @@ def test_nothing_accepted_is_a_usage_error_that_says_what_to_do():
 
 def test_too_few_to_split_says_how_many_there_are_and_are_needed():
     with pytest.raises(
-        UsageError, match=r"9 accepted examples in 4 groups.*at least 10 groups.*Add 6"
+        UsageError, match=r"9 accepted examples in 4 groups.*at least 10 are needed.*Add 6"
     ):
         freeze(examples(["a", "b", "c", "d", "a", "a", "b", "c", "d"]), seed=0, **SHARES)
 

@@ -208,7 +208,7 @@ def test_dates_without_babel_say_what_to_install():
     said = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert 'The dates practice task needs Babel: pip install "understudy[practice]"' in said.stdout
+    assert 'The dates practice task needs Babel. pip install "understudy[practice]"' in said.stdout
 
 
 # dates
