@@ -163,3 +163,25 @@ def test_global_options_stand_before_or_after_the_verb(
     options = ("-p", tmp_path / "p", "--json")
     command = (*options, "status") if position == "before" else ("status", *options)
     assert understudy(*command).json["description"] == "x"
+
+
+def test_a_practice_task_answers_any_text_without_a_project(understudy: Cli) -> None:
+    """The programs know their task; a model that costs money wants a project with a ledger."""
+    answered = understudy("predict", "am 3. März 2021, glaube ich", "--model", "practice:dates")
+    assert answered.out == "2021-03-03\n", answered.err
+    refused = understudy("predict", "x", "--model", "http://127.0.0.1:9/v1#m")
+    assert refused.code == 2
+    assert "-p DIR" in refused.err
+
+
+def test_a_description_is_kept_where_there_is_no_teacher(understudy: Cli, tmp_path: Path) -> None:
+    """new without one, describe, import: the spec is read off the examples, and shown."""
+    assert "understudy describe" in understudy("new", "p").out
+    assert understudy("describe", "Name the colour", "-p", "p").code == 0
+    rows = "".join(
+        f"{n} {colour} things,{colour}\n" for n in range(9) for colour in ("red", "blue")
+    )
+    Path(tmp_path, "rows.csv").write_text(f"prompt,response\n{rows}")
+    assert understudy("import", "rows.csv", "-p", "p").code == 0
+    shown = understudy("describe", "-p", "p", "--json")
+    assert shown.json["spec"]["labels"] == ["blue", "red"], shown.err

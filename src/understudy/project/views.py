@@ -7,10 +7,11 @@ import platform
 import shutil
 import sqlite3
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from understudy import __version__, models
+from understudy import models
 from understudy.errors import UnderstudyError
 from understudy.models.openai_compatible import OpenAICompatible
 from understudy.models.protocol import Endpoint
@@ -123,7 +124,7 @@ class Check:
 def doctor(settings: Settings, place: Workplace | None) -> list[Check]:
     """Look at the machine, the extras, the project and the teacher. Spends nothing."""
     checks = [
-        Check("understudy", True, f"{__version__} on Python {platform.python_version()}"),
+        Check("understudy", True, f"{version('understudy')} on Python {platform.python_version()}"),
         Check("sqlite", True, sqlite3.sqlite_version),
     ]
     for extra, packages in EXTRAS.items():
