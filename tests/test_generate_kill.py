@@ -39,6 +39,8 @@ def kill_often(
     """Kill ``generate`` at random moments, check after each, finish; the counts."""
     teacher = ("--teacher", provider.teacher("durations"), *PRICES)
     assert understudy("new", project, "--describe", "durations", *teacher).code == 0
+    # Spec and plan first: one that is killed in flight is asked for again only on request.
+    assert understudy("plan", "-p", project).code == 0
     command = understudy_command(
         *("generate", EXAMPLES, "-p", project, "-q", "--concurrency", WORKERS)
     )
