@@ -92,7 +92,7 @@ def test_ten_kills_lose_nothing_and_buy_nothing_twice(
     understudy: Callable[..., Done], server: Callable[..., Any], tmp_path: Path
 ) -> None:
     """After each of 10 kills the ledger agrees with the provider's own count."""
-    with server("--latency", "0.1") as provider:
+    with server("--latency", "0.5") as provider:
         counts = kill_often(understudy, provider, tmp_path / "project", kills=10, seed=1)
     assert counts["kills"] == 10
     print(counts)
@@ -104,6 +104,6 @@ def test_a_hundred_kills(
     seed: int, understudy: Callable[..., Done], server: Callable[..., Any], tmp_path: Path
 ) -> None:
     """T38: ten projects, ten kills each, every one at another moment."""
-    with server("--latency", "0.1") as provider:
+    with server("--latency", "0.5") as provider:
         counts = kill_often(understudy, provider, tmp_path / "project", kills=10, seed=100 + seed)
     print(seed, counts)
