@@ -11,8 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, Protocol
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from understudy.cli.words import bar, line, printable
 from understudy.run import Event
@@ -26,61 +26,70 @@ QUIET_S = 10.0
 
 
 @contextmanager
-def following(project: Project, *, as_json: bool, quiet: bool) -> Iterator[Shown]:
+def following(project: Project, *, as_json: bool, quiet: bool) -> Iterator[Follower]:
     """Show the project's events for the length of the block."""
-    if quiet and not as_json:
-        yield _Nothing()
-        return
-    shown = _Json() if as_json else _Terminal() if sys.stderr.isatty() else _Lines()
+    shown = _Nothing()
+    if as_json:
+        shown = _Json()
+    elif not quiet:
+        shown = _Terminal() if sys.stderr.isatty() else _Lines()
+    follower = Follower(project, shown)
     done = threading.Event()
-    seq = project.last_event()
 
     def follow() -> None:
         with suppress(BrokenPipeError):  # the verb itself finds that out when it ends
-            look()
-
-    def look() -> None:
-        nonlocal seq
-        while True:
-            last_look = done.wait(POLL_S)
-            for event in project.events(seq):
-                seq = event.seq
-                shown.take(event)
-            if last_look:
-                return
+            while not done.wait(POLL_S):
+                follower.catch_up()
+            follower.catch_up()
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
     try:
-        yield shown
+        yield follower
     finally:
         done.set()
         thread.join(5)
-        shown.end()
+        shown.stop()
 
 
-class Shown(Protocol):
-    """A way to show events."""
+class Follower:
+    """Shows events in order, each once, whichever thread asks."""
 
-    def take(self, event: Event) -> None:
-        """Show one."""
+    def __init__(self, project: Project, shown: _Nothing) -> None:
+        self._project, self._shown = project, shown
+        self._seq = project.last_event()
+        self._looking = threading.RLock()
 
-    def pause(self) -> AbstractContextManager[None]:
+    def catch_up(self) -> None:
+        """Show what has happened until now."""
+        with self._looking:
+            for event in self._project.events(self._seq):
+                self._seq = event.seq
+                self._shown.take(event)
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
         """Leave the terminal alone for the length of the block: somebody is asked something."""
-
-    def end(self) -> None:
-        """Show no more."""
+        with self._looking:
+            self.catch_up()
+            self._shown.stop()
+            try:
+                yield
+            finally:
+                self._shown.start()
 
 
 class _Nothing:
+    """Shows nothing; what the others build on."""
+
     def take(self, event: Event) -> None:
-        pass
+        """Show one event."""
 
-    def pause(self) -> AbstractContextManager[None]:
-        return nullcontext()
+    def start(self) -> None:
+        """Take the terminal (again)."""
 
-    def end(self) -> None:
-        pass
+    def stop(self) -> None:
+        """Let go of the terminal."""
 
 
 class _Json(_Nothing):
@@ -105,7 +114,7 @@ class _Lines(_Nothing):
             print(printable(text).rstrip(), file=sys.stderr, flush=True)
 
 
-class _Terminal:
+class _Terminal(_Nothing):
     """One live bar below the lines."""
 
     def __init__(self) -> None:
@@ -121,8 +130,8 @@ class _Terminal:
             console=Console(stderr=True, highlight=False),
             transient=True,
         )
-        self._progress.start()
         self._tasks: dict[str, int] = {}
+        self.start()
 
     def take(self, event: Event) -> None:
         text = line(event)
@@ -142,20 +151,14 @@ class _Terminal:
             beside=state.beside,
         )
 
-    @contextmanager
-    def pause(self) -> Iterator[None]:
-        time.sleep(2 * POLL_S)  # what was said before the question comes before it
+    def start(self) -> None:
+        self._progress.start()
+
+    def stop(self) -> None:
+        self._clear()
         self._progress.stop()
-        try:
-            yield
-        finally:
-            self._progress.start()
 
     def _clear(self) -> None:
         for number in self._tasks.values():
             self._progress.remove_task(number)  # type: ignore[arg-type]
         self._tasks.clear()
-
-    def end(self) -> None:
-        self._clear()
-        self._progress.stop()

@@ -83,10 +83,10 @@ def _whole_way(face: Face, make: Any, description: str, examples: int | None, fo
     project: Project = make({**face.flags, "examples": examples})
     wanted = project.settings.examples
     try:
-        with following(project, as_json=face.json, quiet=face.quiet) as shown:
+        with following(project, as_json=face.json, quiet=face.quiet) as progress:
 
             def confirm(quote: Quote) -> None:
-                with shown.pause():
+                with progress.pause():
                     _confirm(face, quote)
 
             done: Finished = flow.run(project, description, wanted, confirm)
