@@ -47,11 +47,11 @@ async def main(calls: int, at_once: int) -> None:
         database.migrate()
         to, price = endpoint("practice:durations", Settings())
         ledger = Ledger(database, to, price, max_attempts=3, max_wait_s=10)
-        await rate(to.send, 0, 100, at_once)  # warm-up: the server starts
+        await rate(lambda r: to.send(to.prepare(r)), 0, 100, at_once)  # warm-up: the server starts
         bare, through = [], []
         for turn in range(ROUNDS):
             first = 1_000_000 * (turn + 1)
-            bare.append(await rate(to.send, first, calls, at_once))
+            bare.append(await rate(lambda r: to.send(to.prepare(r)), first, calls, at_once))
             through.append(await rate(ledger.complete, first, calls, at_once))
         again = await rate(ledger.complete, 1_000_000, calls, at_once)
         await ledger.close()

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.clean import clean
+from understudy.clean import Kept, clean, precedence
+from understudy.clean import decide as decide_one
 from understudy.dataset import check_leaks, freeze
 from understudy.example import Example, Message
 from understudy.similar import fold, jaccard
@@ -444,3 +445,52 @@ def test_what_was_cleaned_never_leaks(batch, seed, spec):
     done = clean([*batch, *fill], spec, similarity=0.8)
     splits = freeze(done, seed=seed, validation_share=0.2, test_share=0.3)
     check_leaks(splits, similarity=0.8, free_text=spec is None or spec.kind == "text")
+
+
+# -- one by one --------------------------------------------------------------------------------
+
+
+@given(batches(), specs, st.sampled_from([0.5, 0.8]))
+def test_deciding_one_by_one_in_order_is_cleaning_at_once(batch, spec, similarity):
+    kept = Kept(spec, similarity)
+    ordered = sorted(batch, key=precedence)
+    streamed = [done for item in ordered for done in decide_one(kept, item)]
+    assert streamed == list(clean(batch, spec, similarity=similarity))
+    assert len(kept) == sum(item.state == "accepted" for item in streamed)
+
+
+@given(batches(), batches(), specs)
+def test_what_is_kept_from_one_go_serves_the_next(batch, more, spec):
+    """Adding to what is kept is building it anew, also where an own example took a place."""
+    kept = Kept(spec, 0.8)
+    first = {done.id: done for item in batch for done in decide_one(kept, item)}
+    later = sorted((replace(item, id=item.id + 100) for item in more), key=precedence)
+    streamed = {done.id: done for item in later for done in decide_one(kept, item)}
+    assert streamed == decide(*later, spec=spec, decided=first.values())
+
+
+def test_an_example_that_loses_its_place_comes_back_whole():
+    """Whatever it carries: only its state, reason and twin are new."""
+    first = Example(
+        (Message("system", "Short."), Message("user", f"{LONG} \ud800 ☃")),
+        "late",
+        origin="generated",
+        group="a group",
+        maker="a model",
+        source="ledger:1",
+        cell={"tone": "cross"},
+        task_version=3,
+        id=1,
+    )
+    own = replace(first, origin="written", answer="lost", id=2, group="")
+    kept = Kept(LABEL, 0.8)
+    (accepted,) = decide_one(kept, first)
+    lost, taken = decide_one(kept, own)
+    assert lost == replace(accepted, state="rejected", reason="contradicts 2", twin=2)
+    assert (taken.state, taken.group, len(kept)) == ("accepted", "a group", 1)
+
+
+def test_what_was_decided_may_be_a_stream():
+    decided = (example(f"{OTHER} {n * 7919}", "none", n, state="accepted") for n in range(1, 9))
+    found = decide(example(f"{OTHER} {3 * 7919}", "late", 9), decided=decided)
+    assert found[9].reason == "contradicts 3"

@@ -4,74 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.errors import UsageError
 from understudy.example import Example, Message
-from understudy.generate import Failure, generate
-from understudy.generate.answers import usable
+from understudy.generate import Exhausted, Failure, Made, generate, sources
+from understudy.generate.answers import answering, usable
 from understudy.generate.ask import ask, json_in, strict_schema
+from understudy.generate.inputs import Shown
+from understudy.generate.novelty import Novelty
 from understudy.generate.plan import cells
 from understudy.generate.prompts import fill
 from understudy.generate.spec import infer
 from understudy.models.protocol import CallFailed, Reply, Request, Unreadable
-from understudy.task import Attribute, Impossible, Option, OutputField, Plan, Spec
+from understudy.task import Attribute, Option, OutputField, Plan, Spec
 
 SPEC = Spec(title="t", input="i", output="o", kind="text", system_message="s")
-NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=5)
-
-
-@st.composite
-def plans(draw: st.DrawFn) -> Plan:
-    """Plans of two to four attributes with a few impossible pairs."""
-    names = draw(st.lists(NAMES, min_size=2, max_size=4, unique=True))
-    attributes = []
-    for name in names:
-        values = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
-        weights = draw(st.lists(st.floats(0.1, 10), min_size=len(values), max_size=len(values)))
-        options = tuple(Option(value=v, weight=w) for v, w in zip(values, weights, strict=True))
-        attributes.append(Attribute(name=name, values=options))
-    pairs = []
-    for _ in range(draw(st.integers(0, 3))):
-        one, other = draw(st.permutations(attributes))[:2]
-        pairs.append(
-            Impossible(
-                attribute=one.name,
-                value=draw(st.sampled_from(one.values)).value,
-                other_attribute=other.name,
-                other_value=draw(st.sampled_from(other.values)).value,
-            )
-        )
-    return Plan(attributes=tuple(attributes), impossible=tuple(pairs))
-
-
-@settings(max_examples=60, deadline=None)
-@given(plans(), st.integers(0, 99))
-def test_cells_are_possible_and_the_same_for_the_same_seed(plan: Plan, seed: int) -> None:
-    """No impossible pair ever occurs; a plan that allows no cell says so."""
-    try:
-        drawn = list(islice(cells(plan, seed), 12))
-    except UsageError:
-        return
-    assert all(plan.allows(cell) for cell in drawn)
-    assert all(cell.keys() == {a.name for a in plan.attributes} for cell in drawn)
-    assert drawn == list(islice(cells(plan, seed), 12))
-
-
-def test_values_come_as_often_as_their_weights_say() -> None:
-    """Stratified: the counts follow the weights to within one or two."""
-    options = (Option(value="rare", weight=1), Option(value="common", weight=9))
-    attributes = tuple(Attribute(name=name, values=options) for name in "ab")
-    drawn = list(islice(cells(Plan(attributes=attributes), 0), 200))
-    for name in "ab":
-        counts = Counter(cell[name] for cell in drawn)
-        assert abs(counts["rare"] - 20) <= 2
 
 
 @given(st.text(), st.text())
@@ -187,6 +140,13 @@ def test_json_answers_are_put_in_one_form() -> None:
     assert json_in('{"a": 1}') == {"a": 1}
 
 
+def order(text: str) -> dict[str, Any]:
+    """What a question for inputs asks for."""
+    (line,) = (line for line in text.splitlines() if '"how_many"' in line)
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
 class Teacher:
     """Writes numbered inputs, five of them new in each batch, and answers in capitals."""
 
@@ -199,8 +159,7 @@ class Teacher:
         await asyncio.sleep(0)
         text = request.messages[-1].content
         if request.purpose == "inputs":
-            wanted = json.loads(text[text.index("{") : text.rindex("}") + 1])
-            batch = wanted["batch"]
+            batch = order(text)["batch"]
             found = [{"text": f"input {batch + n // 2}-{n}", "probability": 0.1} for n in range(10)]
             return Reply(json.dumps({"inputs": found}), key=f"i{batch}")
         if self.fails and self.fails in text:
@@ -217,27 +176,34 @@ class Replaying(Teacher):
         return replace(reply, stored=request.purpose == "inputs" and int(reply.key[1:]) < 60)
 
 
-def made(teacher: Teacher, wanted: int, known: set[str]) -> list[Example | Failure]:
-    options = (Option(value="v"),)
-    plan = Plan(attributes=(Attribute(name="a", values=options),))
+PLAN = Plan(attributes=(Attribute(name="a", values=(Option(value="v"),)),))
 
-    async def collect() -> list[Example | Failure]:
-        return [
-            item
-            async for item in generate(
-                teacher,
-                SPEC,
-                plan,
-                wanted,
-                known=known,
-                own=[],
-                per_call=10,
-                concurrency=4,
-                max_tokens=50,
-                seed=0,
-                task_version=1,
-            )
-        ]
+
+def made(
+    teacher: Teacher,
+    wanted: int,
+    known: set[str],
+    *,
+    answers: int = 1,
+    spec: Spec = SPEC,
+    batches: Iterator[sources.Batch] | None = None,
+    novelty: Novelty | None = None,
+) -> list[Made]:
+    """Everything that generating yields, in order."""
+    answer = answering(teacher, spec, max_tokens=50, task_version=1, answers=answers)
+    stream = generate(
+        teacher,
+        spec,
+        batches or sources.of_cells(cells(PLAN, 0), 10),
+        answer,
+        wanted,
+        known=known,
+        concurrency=4,
+        novelty=novelty,
+    )
+
+    async def collect() -> list[Made]:
+        return [item async for item in stream]
 
     return asyncio.run(collect())
 
@@ -305,3 +271,118 @@ def test_the_kind_of_answer_is_read_off_the_examples() -> None:
     ]
     assert infer("d", [example(f"answer {n}", n) for n in range(20)]).kind == "text"
     assert infer("d", []).system_message == "d"
+
+
+class Torn(Teacher):
+    """Answers each input by the script: one answer a sample."""
+
+    def __init__(self, *script: str) -> None:
+        super().__init__()
+        self.script = script
+
+    async def complete(self, request: Request) -> Reply:
+        if request.purpose == "inputs":
+            return await super().complete(request)
+        text = self.script[request.sample]
+        if text == "lost":
+            raise CallFailed("connection lost")
+        return Reply(text, key=f"{request.messages[-1].content}{request.sample}")
+
+
+@pytest.mark.parametrize(
+    ("script", "answer", "agreement", "reason"),
+    [
+        (("A", "a ", "b"), "A", 2 / 3, ""),
+        (("b", "a", "a"), "a", 2 / 3, ""),
+        (("a", "a", "a"), "a", 1, ""),
+        (("a", "b", "c"), "a", 1 / 3, "no majority: 1 of 3 agree"),
+        (("lost", "a", "a"), "a", 2 / 3, ""),
+        (("lost", "", "a"), "a", 1 / 3, "no majority: 1 of 3 agree"),
+        (("", "", ""), "", None, "empty"),
+    ],
+)
+def test_the_answer_of_the_majority_is_kept(
+    script: tuple[str, ...], answer: str, agreement: float | None, reason: str
+) -> None:
+    """Several answers to one input: the commonest wins, and how many agreed is kept with it."""
+    (item,) = made(Torn(*script), 1, known=set(), answers=3)
+    assert isinstance(item, Example)
+    assert item.answer.casefold() == answer.casefold()
+    assert (item.agreement, item.reason) == (agreement, reason)
+
+
+def test_an_input_whose_every_answer_is_lost_is_replaced() -> None:
+    """A failure, told as one."""
+    found = made(Torn("lost", "lost"), 2, known=set(), answers=2)
+    assert all(isinstance(item, Failure) for item in found)
+
+
+def test_own_inputs_are_answered_as_they_are() -> None:
+    """No call writes inputs where the user brought them."""
+    teacher = Teacher()
+    texts = ["one", "two", "", "three"]
+    found = made(teacher, 3, known=set(), batches=sources.of_texts(texts, 2))
+    assert sorted(item.answer for item in found if isinstance(item, Example)) == [
+        "ONE",
+        "THREE",
+        "TWO",
+    ]
+    assert sorted(teacher.answered) == ["one", "three", "two"]
+
+
+def test_harder_variants_know_their_parent() -> None:
+    """Variants of accepted inputs come in between, each with its parent's id and cell."""
+
+    class Writer(Teacher):
+        async def complete(self, request: Request) -> Reply:
+            text = request.messages[-1].content
+            if request.purpose == "inputs" and "harder_than" in text:
+                rows = [{"text": f"harder {one}"} for one in order(text)["harder_than"]]
+                return Reply(json.dumps({"inputs": rows}), key="v")
+            return await super().complete(request)
+
+    parents = [replace(example("x", n), id=n, cell={"a": "v"}) for n in range(15)]
+    plain = sources.of_cells(cells(PLAN, 0), 10)
+    found = made(Writer(), 60, set(), batches=sources.with_variants(plain, parents, 0.5, 10))
+    examples = [item for item in found if isinstance(item, Example)]
+    harder = [item for item in examples if item.parent is not None]
+    assert sorted(item.parent for item in harder if item.parent is not None) == list(range(15))
+    assert all(item.input == f"harder q{item.parent}" for item in harder)
+    assert len(examples) == 60
+
+
+def test_own_examples_are_shown_as_better_than_made_ones() -> None:
+    """The question says which examples the person brought, and shows those of the pilot nothing."""
+    asked: list[str] = []
+
+    class Listening(Teacher):
+        async def complete(self, request: Request) -> Reply:
+            if request.purpose == "inputs":
+                asked.append(request.messages[-1].content)
+            return await super().complete(request)
+
+    shown = Shown(own=(example("mine"),), made=(example("its"),))
+    batches = sources.of_cells(cells(PLAN, 0), 10, shown, alone=1)
+    made(Listening(), 12, set(), batches=batches)
+    assert "mine" not in asked[0]
+    assert asked[1].index("from the person who asks") < asked[1].index("mine")
+    assert asked[1].index("Examples made so far") < asked[1].index("its")
+
+
+def test_generation_stops_when_new_inputs_add_nothing() -> None:
+    """A teacher that only rephrases its favourites is not asked for ever; why is said."""
+
+    class Favourites(Teacher):
+        async def complete(self, request: Request) -> Reply:
+            if request.purpose == "inputs":
+                batch = order(request.messages[-1].content)["batch"]
+                rows = [
+                    {"text": f"{start}my order has not come and I want my money back{'!' * batch}"}
+                    for start in ("Hello, ", "Hi! ", "Please help: ", "", "Again: ")
+                ]
+                return Reply(json.dumps({"inputs": rows}), key=f"i{batch}")
+            return await super().complete(request)
+
+    found = made(Favourites(), 100_000, set(), novelty=Novelty(similarity=0.8))
+    assert any(isinstance(item, Exhausted) for item in found)
+    assert sum(isinstance(item, Example) for item in found) < 5000

@@ -19,11 +19,10 @@ from conftest import Server
 from understudy.errors import BudgetReached, DiskError, ProviderRefused, UnderstudyError
 from understudy.example import Message
 from understudy.models import endpoint
-from understudy.models.openai_compatible import retry_after
 from understudy.models.protocol import CallFailed, Reply, Request
 from understudy.money import MICRO, Price, to_micro
 from understudy.settings import Settings
-from understudy.store import calls, spool
+from understudy.store import account, calls, spool
 from understudy.store.commits import GroupCommit
 from understudy.store.database import Database
 from understudy.store.ledger import Ledger, spool_file
@@ -42,6 +41,9 @@ def database(tmp_path: Path) -> Iterator[Database]:
 def ask(number: int) -> Request:
     """A question with one right answer of its own."""
     return Request((Message("user", f"{number} minutes"),), 50)
+
+
+ASKED = calls.Asked("k", ask(1), model="m", identity="i", reserve_micro=70)
 
 
 def complete(
@@ -64,6 +66,7 @@ def complete(
             price,
             max_attempts=given.max_attempts,
             max_wait_s=given.max_wait,
+            concurrency=at_once,
             resend_unknown=resend_unknown,
         )
         gate = asyncio.Semaphore(at_once)
@@ -87,7 +90,7 @@ def states(database: Database) -> dict[str, int]:
     """How many rows of the ledger are in each state."""
     found: dict[str, int] = {}
     with database.read() as connection:
-        for line in calls.totals(connection):
+        for line in account.totals(connection):
             found[line["state"]] = found.get(line["state"], 0) + line["calls"]
     return found
 
@@ -95,7 +98,7 @@ def states(database: Database) -> dict[str, int]:
 def must_add_up(database: Database, provider: Server) -> None:
     """The purse equals the rows, and the ledger never says less than the provider's bill."""
     with database.read() as connection:
-        assert calls.adds_up(connection)
+        assert account.adds_up(connection)
         purse = calls.read_purse(connection)
     billed = sum(
         0.5 * line["input_tokens"] + 2 * line["output_tokens"]
@@ -313,7 +316,7 @@ def test_a_poisoned_write_fails_alone(database: Database) -> None:
             poisoned,
             lambda c: calls.read_purse(c).budget_micro,
         ]
-        return await asyncio.gather(*map(commits.submit, writes), return_exceptions=True)
+        return await asyncio.gather(*map(commits.submit_one, writes), return_exceptions=True)
 
     first, second, third = asyncio.run(asyncio.wait_for(main(), 10))
     assert first is None
@@ -338,8 +341,8 @@ def test_a_reply_that_the_database_cannot_take_is_spooled(
         assert len(waiting) == 1
         patch.setattr(calls, "receive", real)
         with database.write() as connection:
-            for spooled in waiting:
-                calls.receive(connection, *spooled)
+            for arrived in waiting:
+                calls.receive(connection, [arrived])
             assert calls.recover(connection) == 0
         (reply,) = complete(database, provider, [ask(1)])
         assert isinstance(reply, Reply)
@@ -350,26 +353,26 @@ def test_a_reply_that_the_database_cannot_take_is_spooled(
 
 def test_a_call_declared_unknown_while_in_flight_is_put_right(database: Database) -> None:
     """Whoever else touched the row, the purse equals the rows and is never below nothing."""
-    sent = calls.Sent("k", 1, 70)
     with database.write() as connection:
-        calls.reserve(connection, "k", 1, ask(1), model="m", identity="i", reserve_micro=70)
+        (sent,) = calls.begin(connection, [ASKED], lambda _: False)
+        assert isinstance(sent, calls.Sent)
         calls.recover(connection)
-        calls.receive(connection, sent, b"{}", 0.1)
-        assert calls.adds_up(connection)
-        calls.settle(connection, sent, 9, None)
+        calls.receive(connection, [calls.Arrived(sent, b"{}", 0.1)])
+        assert account.adds_up(connection)
+        calls.end(connection, [calls.Ended(sent, "settled", 9)])
         assert calls.read_purse(connection) == calls.Purse(None, 9, 0)
-        assert calls.adds_up(connection)
+        assert account.adds_up(connection)
 
 
 def test_calls_of_a_dead_process_become_unknown(database: Database) -> None:
     """T34: what was in flight counts as spent, once."""
     with database.write() as connection:
-        calls.reserve(connection, "k", 1, ask(1), model="m", identity="i", reserve_micro=70)
+        calls.begin(connection, [ASKED], lambda _: False)
     with database.write() as connection:
         assert calls.recover(connection) == 1
         assert calls.recover(connection) == 0
         assert calls.read_purse(connection) == calls.Purse(None, 70, 0)
-        assert calls.adds_up(connection)
+        assert account.adds_up(connection)
 
 
 @given(
@@ -385,16 +388,6 @@ def test_costs_are_whole_micro_dollars_and_never_too_low(
     total = sum(price.cost_micro(a, b) for a, b in tokens)
     exact = sum(price_in * a + price_out * b for a, b in tokens)
     assert exact <= total <= exact + len(tokens)
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [("1.5", 1.5), ("0", 0.0), ("-5", None), ("soon", None), ("nan", None), ("", None)],
-)
-def test_retry_after_in_all_its_spellings(value: str, seconds: float | None) -> None:
-    """T02: senseless values count as not given."""
-    assert retry_after({"Retry-After": value}) == seconds
-    assert retry_after({"retry-after-ms": value}) == (None if seconds is None else seconds / 1000)
 
 
 def test_a_wait_that_is_too_long_ends_with_the_time(

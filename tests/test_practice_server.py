@@ -1,4 +1,4 @@
-"""The practice server, over real HTTP on loopback, and each of its faults."""
+"""The practice server, over real HTTP on loopback: replies, account, process."""
 
 from __future__ import annotations
 
@@ -10,66 +10,26 @@ import socket
 import subprocess
 import sys
 import time
-from collections import Counter
 from contextlib import contextmanager
 
 import aiohttp
 import pytest
 
-from understudy.errors import DiskError, UsageError
+from practice_client import ask, chat, content, inputs_of, named, one, post
+from understudy.errors import DiskError
 from understudy.practice import TASKS, dates, load
+from understudy.practice.__main__ import main
 from understudy.practice.chat import body_hash, tokens
-from understudy.practice.faults import PAID, REFUSAL, parse_fault, pick
-from understudy.practice.server import Options, in_background
+from understudy.practice.faults import At
+from understudy.practice.provider import Options
+from understudy.practice.server import in_background
 from understudy.task import Plan, Spec
-
-
-def chat(text="5 March 2024", model="practice:dates", **more):
-    return {"model": model, "messages": [{"role": "user", "content": text}], **more}
-
-
-async def post(session, url, body, **more):
-    """Send once. Returns status, headers and the text of the body."""
-    async with session.post(f"{url}/chat/completions", json=body, **more) as response:
-        return response.status, response.headers, await response.text()
-
-
-def ask(url, *bodies, path="/chat/completions", **more):
-    """Send each body, one after the other; an error stands for its reply."""
-
-    async def send_all():
-        async with aiohttp.ClientSession() as session:
-            replies = []
-            for body in bodies:
-                try:
-                    replies.append(await post(session, url, body, **more))
-                except (aiohttp.ClientError, TimeoutError) as error:
-                    replies.append(error)
-            return replies
-
-    return asyncio.run(send_all())
-
-
-def one(url, body, **more):
-    """Send one body; returns the status and the JSON of the reply."""
-    [(status, _, text)] = ask(url, body, **more)
-    return status, json.loads(text)
-
-
-def content(url, body):
-    status, reply = one(url, body)
-    assert status == 200, reply
-    return reply["choices"][0]["message"]["content"]
 
 
 @pytest.fixture(scope="module")
 def url():
     with in_background(Options()) as address:
         yield address
-
-
-def named(name):
-    return {"type": "json_schema", "json_schema": {"name": name, "schema": {}}}
 
 
 def test_an_answer_has_the_shape_of_a_chat_completion(url):
@@ -122,12 +82,6 @@ def test_a_schema_of_another_name_is_an_answer_call(url):
     """A JSON answer that has a schema of its own is still an answer."""
     body = chat('{"title": "spec"} 5 March 2024', response_format=named("answer"))
     assert content(url, body) == "2024-03-05"
-
-
-def inputs_of(url, cell, how_many=5, batch=0):
-    order = json.dumps({"cell": cell, "how_many": how_many, "batch": batch})
-    text = f"Write inputs for this cell:\n{order}\nAs JSON."
-    return json.loads(content(url, chat(text, response_format=named("inputs"))))["inputs"]
 
 
 def test_inputs_come_for_the_cell_on_a_line_of_its_own(url):
@@ -260,121 +214,6 @@ def test_a_refused_parameter_is_named():
         assert one(url, chat(response_format={"type": "json_object"}))[0] == 200
 
 
-# faults
-
-
-def reply_with(kind, **more):
-    """One reply of a server that always has this fault."""
-    options = Options(faults=((kind, 1.0),), drip_seconds=0.001, **more)
-    with in_background(options) as url:
-        [reply] = ask(url, chat(), timeout=aiohttp.ClientTimeout(total=0.5))
-    return reply
-
-
-@pytest.mark.parametrize(
-    ("kind", "status", "code"),
-    [
-        ("429", 429, "rate_limit_exceeded"),
-        ("429_quota", 429, "insufficient_quota"),
-        ("500", 500, None),
-        ("503", 503, None),
-    ],
-)
-def test_faults_that_are_errors_of_the_api(kind, status, code):
-    """They come with OpenAI's codes, and a 429 says how long to wait."""
-    got, headers, text = reply_with(kind, retry_after=0.25)
-    assert got == status
-    assert json.loads(text)["error"]["code"] == code
-    assert headers.get("Retry-After") == ("0.25" if status == 429 else None)
-
-
-@pytest.mark.parametrize("kind", ["reset_before", "reset_after", "cut_body", "hang"])
-def test_faults_that_give_no_whole_reply(kind):
-    """The client gets an error of the connection, never a reply."""
-    error = reply_with(kind)
-    assert isinstance(error, TimeoutError if kind == "hang" else aiohttp.ClientError)
-
-
-def test_a_reset_is_a_reset():
-    """The wire is torn with RST after exactly 40 bytes of a longer body."""
-    with in_background(Options(faults=(("cut_body", 1.0),))) as url:
-        host, port = url.removeprefix("http://").removesuffix("/v1").split(":")
-        body = json.dumps(chat()).encode()
-        head = (
-            f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        with socket.create_connection((host, int(port)), timeout=5) as wire:
-            wire.sendall(head.encode() + body)
-            received = wire.recv(4096)
-            while len(received.partition(b"\r\n\r\n")[2]) < 40:
-                received += wire.recv(4096)
-            with pytest.raises(ConnectionResetError):
-                wire.recv(4096)
-    headers, _, sent = received.partition(b"\r\n\r\n")
-    assert len(sent) == 40
-    length = int(headers.lower().split(b"content-length: ")[1].split()[0])
-    assert length > 40
-
-
-def test_faults_in_the_body():
-    """The status is 200, and still there is no answer to be had, or only a part."""
-    status, headers, text = reply_with("cut_json")
-    assert (status, int(headers["Content-Length"])) == (200, len(text))
-    with pytest.raises(ValueError, match=r"."):
-        json.loads(text)
-    status, headers, text = reply_with("html")
-    assert (status, headers["Content-Type"].split(";")[0]) == (200, "text/html")
-    assert text.startswith("<!DOCTYPE html>")
-    status, _, text = reply_with("no_usage")
-    assert "usage" not in json.loads(text)
-    assert "2024-03-05" in text
-    status, _, text = reply_with("drip")
-    assert "2024-03-05" in text
-
-
-@pytest.mark.parametrize(
-    ("kind", "said", "finish"),
-    [("empty", "", "stop"), ("refusal", REFUSAL, "stop"), ("length", "2024-", "length")],
-)
-def test_faults_in_the_text(kind, said, finish):
-    """The reply is whole, its text is not an answer."""
-    _, _, text = reply_with(kind)
-    choice = json.loads(text)["choices"][0]
-    assert (choice["message"]["content"], choice["finish_reason"]) == (said, finish)
-
-
-def test_every_fault_is_billed_as_the_table_says(tmp_path):
-    """The log has one line when a request came and one when it was answered, paid where it is."""
-    for kind, paid in PAID.items():
-        log = tmp_path / kind
-        reply_with(kind, log=log)
-        received, answered = map(json.loads, log.read_text().splitlines())
-        assert (received["phase"], received["paid"]) == ("received", False)
-        assert (answered["phase"], answered["paid"], answered["fault"]) == ("answered", paid, kind)
-        assert (answered["output_tokens"] > 0) == paid
-
-
-def test_faults_repeat_with_the_seed_and_keep_their_shares():
-    """The number of a request and the seed settle its fault."""
-    faults = (("429", 0.1), ("500", 0.2), ("empty", 0.05))
-    first = [pick(faults, 3, n) for n in range(4000)]
-    assert first == [pick(faults, 3, n) for n in range(4000)]
-    assert first != [pick(faults, 4, n) for n in range(4000)]
-    shares = Counter(first)
-    for kind, share in faults:
-        assert shares[kind] / 4000 == pytest.approx(share, abs=0.03)
-    assert shares[""] / 4000 == pytest.approx(0.65, abs=0.03)
-
-
-@pytest.mark.parametrize(
-    "text", ["429", "429:2", "429:-1", "429:x", "flood:0.1", "", ":", "429:nan"]
-)
-def test_a_fault_that_is_not_known_is_refused(text):
-    """The error names every kind."""
-    with pytest.raises(UsageError, match="reset_before"):
-        parse_fault(text)
-
-
 # the account
 
 
@@ -468,6 +307,87 @@ def test_the_process_says_its_address_and_ends_with_its_parents_stdin():
         assert isinstance(error, TimeoutError)
         out, err = process.communicate(timeout=10)
         assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_the_process_takes_its_options_as_they_are_spelled(tmp_path):
+    """Faults by number, a wait in any words, limits, favourites, other headers, redirects."""
+    log = tmp_path / "bill"
+    faults = ["--fault", "429@1", "--fault", "308@2-3", "--fault", "cut_json@5-"]
+    waits = ["--retry-after", "-5", "--retry-after-ms", "soon", "--refusal-header", "x-a: b: c"]
+    more = ["--redirect-to", "http://localhost:1/x", "--cut-bytes", "3", "--repeat", "1"]
+    limits = ["--requests-per-minute", "6", "--burst-seconds", "50", "--tokens-per-minute", "60000"]
+    with started(*faults, *waits, *more, *limits, "--log", str(log)) as process:
+        url = json.loads(process.stdout.readline())["url"]
+        replies = ask(url, *[chat()] * 6, allow_redirects=False)
+    assert [status for status, *_ in replies] == [429, 308, 308, 200, 200, 429]
+    headers = replies[0][1]
+    assert [headers[name] for name in ("Retry-After", "retry-after-ms", "x-a")] == [
+        *("-5", "soon", "b: c"),
+    ]
+    assert replies[1][1]["Location"] == "http://localhost:1/x"
+    assert replies[3][1]["x-ratelimit-limit-tokens"] == "60000"
+    assert len(replies[4][2]) == 3
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    answered = [line["fault"] for line in lines if line["phase"] == "answered"]
+    assert answered == ["429", "308", "308", "", "cut_json", "limit"]
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("--latency", "nan"),
+        ("--latency", "-1"),
+        ("--repeat", "1.5"),
+        ("--requests-per-minute", "0"),
+        ("--tokens-per-minute", "inf"),
+        ("--retry-after", "1\r\nx: y"),
+        ("--refusal-header", "nothing"),
+        ("--refusal-header", "x: a\nb: c"),
+        ("--cut-bytes", "-1"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(option, text, capsys):
+    """Exit code 2, and the last line says what is wrong."""
+    try:
+        code = main([option, text])
+    except SystemExit as error:
+        code = error.code
+    err = capsys.readouterr().err
+    assert code == 2
+    assert "Traceback" not in err
+    assert option in err.splitlines()[-1] or repr(text) in err
+
+
+def test_more_connections_at_once_than_open_files_by_default():
+    """The process lifts its own soft limit; every one of the requests in flight is answered."""
+    resource = pytest.importorskip("resource")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    ulimit = "import resource, runpy, sys; from resource import RLIMIT_NOFILE as files; "
+    ulimit += f"resource.setrlimit(files, (128, {most})); sys.argv[0] = 'practice'; "
+    code = f"{ulimit}runpy.run_module('understudy.practice', run_name='__main__')"
+    body = json.dumps(chat()).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "--latency", "0.3"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        address = json.loads(process.stdout.readline())["url"].split("/")[2].split(":")
+        wires = [socket.create_connection(address, timeout=10) for _ in range(300)]
+        for wire in wires:
+            wire.sendall(head.encode() + body)
+        replies = [wire.recv(4096) for wire in wires]
+        for wire in wires:
+            wire.close()
+        process.terminate()
+    assert {reply[:15] for reply in replies} == {b"HTTP/1.1 200 OK"}
+
+
+def test_no_reply_comes_before_its_latency():
+    """Neither a good one nor an error of the provider."""
+    with in_background(Options(latency=0.1, faults=(At("500", 2, 2),))) as url:
+        start = time.monotonic()
+        replies = ask(url, chat(), chat())
+        assert time.monotonic() - start >= 0.2
+    assert [status for status, *_ in replies] == [200, 500]
 
 
 @pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])

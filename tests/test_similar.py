@@ -208,3 +208,36 @@ def test_the_index_answers_alike_in_every_process():
     }
     assert len(seen) == 1
     assert len(seen.pop()) > 1000
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.8])
+@pytest.mark.parametrize("alphabet", ["abcdefgh ", "абвгдежз ", "àéîõüçñß ", "ab❤☃🙂жé "])
+def test_near_texts_are_found_in_any_alphabet_and_length(alphabet, threshold):
+    chance = random.Random(alphabet)
+    texts = ["".join(chance.choices(alphabet, k=30 + 20 * n)) for n in range(40)]
+    texts += [text[:-1] for text in texts]
+    assert found_pairs(texts, threshold) == all_pairs(texts, threshold)
+
+
+def test_texts_of_different_alphabets_are_compared_letter_by_letter():
+    """Of one text in Latin-1 and one beyond it, and of letters that share a byte."""
+    one = "please send the parcel to the other address"
+    assert jaccard(one, f"{one} ☃") == 38 / 40  # " the " comes twice
+    index = Index(0.8)
+    index.add(0, one)
+    index.add(1, "".join(chr(ord(letter) + 0x400) for letter in one))
+    assert index.similar(one) == [(0, 1.0)]
+    assert index.similar(f"{one} ☃") == [(0, 38 / 40)]
+
+
+def test_an_index_may_ask_for_its_texts_instead_of_holding_them():
+    chance = random.Random(3)
+    texts = [sentence(chance) for _ in range(60)]
+    texts += [edited(chance, text) for text in texts]
+    holding, asking = Index(0.8), Index(0.8, texts.__getitem__)
+    for number, text in enumerate(texts):
+        holding.add(number, text)
+        asking.add(number, text)
+    found = [holding.similar(text) for text in texts]
+    assert [asking.similar(text) for text in texts] == found
+    assert sum(map(len, found)) > 150

@@ -210,12 +210,12 @@ def asked(example: Example) -> tuple[str, str]:
 
 def dialogue(example: Example) -> str:
     """Everything said before the answer, without the system message."""
-    return "\n".join(turn.content for turn in example.messages if turn.role != "system")
+    return "\n".join([turn.content for turn in example.messages if turn.role != "system"])
 
 
 def setting(example: Example) -> str:
     """The system message that the example brought, folded; '' if none."""
-    return fold("\n".join(turn.content for turn in example.messages if turn.role == "system"))
+    return fold("\n".join([turn.content for turn in example.messages if turn.role == "system"]))
 
 
 def _place(group: str, seed: int) -> float:

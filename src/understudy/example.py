@@ -55,6 +55,12 @@ class Example:
     """Unique key of where it came from (ledger key, or file row): importing twice adds nothing."""
     cell: Cell = field(default_factory=dict)
     task_version: int = 1
+    agreement: float | None = None
+    """Share of several answers to the same input that were this one; None if one was asked for."""
+    parent: int | None = None
+    """Id of the example that this input is a harder variant of."""
+    terms: str = ""
+    """What the maker's terms say of training on its answers, and when that was looked up."""
     id: int | None = None
 
     @property

@@ -11,11 +11,14 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
 
 from understudy.errors import UsageError
 
 MICRO = 1_000_000
+CLIENT_CALLS_PER_S = 1000.0
+"""What one core sends and stores a second when nothing else limits; see bench/generation.py."""
 # Made up, so that practice has a ledger worth reading; nobody is ever billed.
 PRACTICE_USD_IN, PRACTICE_USD_OUT = Decimal("0.50"), Decimal("2.00")
 # Two-sided 90 % quantiles of Student's t by degrees of freedom; above 10, the normal one is near.
@@ -40,6 +43,7 @@ class Price:
         return self.cost_micro(input_bytes, max_tokens)
 
 
+TABLE = "genai-prices table"
 FREE = Price(Decimal(0), Decimal(0), "runs on your machine")
 PRACTICE = Price(PRACTICE_USD_IN, PRACTICE_USD_OUT, "made up for practice; nobody is billed")
 
@@ -67,7 +71,30 @@ def price_of(provider: str, model: str, usd_in: float | None, usd_out: float | N
             "Give --price-in and --price-out in US dollars per million tokens "
             "(0 and 0 for a model that costs you nothing)",
         ) from None
-    return Price(found.input_price * 1000, found.output_price * 1000, "genai-prices table")
+    return Price(found.input_price * 1000, found.output_price * 1000, TABLE)
+
+
+def batch_price(price: Price, provider: str, model: str) -> Price:
+    """Price of the same calls in a batch: as genai-prices has it, else half of ``price``.
+
+    Half is OpenAI's discount, and that of most who speak its protocol.
+    Source: https://platform.openai.com/docs/guides/batch
+    """
+    if price.source == TABLE:
+        from genai_prices import Usage, calc_price
+
+        context, now = {"processing": "batch"}, datetime.now(UTC)
+        usage = Usage(input_tokens=1000, output_tokens=1000)
+        found = calc_price(usage, model_ref=model, provider_id=provider, price_context=context)
+        # A model without a price for batches is given its ordinary one.
+        if any(
+            one.when == context and (one.constraint is None or one.constraint.active(now))
+            for one in found.model.price_variants or ()
+        ):
+            source = f"{TABLE}, for batches"
+            return Price(found.input_price * 1000, found.output_price * 1000, source)
+    source = f"half of the ordinary price ({price.source})"
+    return Price(price.usd_in / 2, price.usd_out / 2, source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,27 +124,34 @@ def quote(
     latencies_s: Sequence[float],
     *,
     concurrency: int,
-    made_up: bool,
+    answers: int = 1,
+    calls_per_s: float = CLIENT_CALLS_PER_S,
+    made_up: bool = False,
 ) -> Quote:
     """Extrapolate from the pilot's calls.
 
     ``input_costs`` and ``answer_costs`` are micro-dollars a call; ``inputs_made`` is the number of
-    inputs that the former gave. One answer is bought for each example, and duplicates among the
-    inputs make up to a quarter more input calls.
+    inputs that the former gave. ``answers`` are bought for each example, and duplicates among the
+    inputs make up to a quarter more input calls. ``calls_per_s`` is the most that rate limits and
+    this machine let through.
     """
-    answers = statistics.fmean(answer_costs)
+    answer = statistics.fmean(answer_costs)
     spread = 0.0
     if len(answer_costs) > 1:
         t = _T90.get(len(answer_costs) - 1, 1.7)
         spread = t * statistics.stdev(answer_costs) / math.sqrt(len(answer_costs))
     an_input = sum(input_costs) / max(inputs_made, 1)
-    seconds = statistics.fmean(latencies_s) * (1 + 1 / max(inputs_made, 1)) / concurrency
+    calls = answers + 1 / max(inputs_made, 1)
+    latency = statistics.fmean(latencies_s)
+    seconds = calls * max(latency / concurrency, 1 / calls_per_s)
+    # However many are in flight, the last answer comes two calls after the first input is asked.
+    first = 2 * latency if examples else 0.0
     return Quote(
         examples=examples,
-        low_micro=math.floor(examples * max(answers - spread + an_input, 0)),
-        high_micro=math.ceil(examples * (answers + spread + an_input * 1.25)),
-        low_s=examples * seconds * 0.8,
-        high_s=examples * seconds * 3,
+        low_micro=math.floor(examples * max(answers * (answer - spread) + an_input, 0)),
+        high_micro=math.ceil(examples * (answers * (answer + spread) + an_input * 1.25)),
+        low_s=first + examples * seconds * 0.8,
+        high_s=first + examples * seconds * 3,
         made_up=made_up,
     )
 

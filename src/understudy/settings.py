@@ -37,7 +37,18 @@ class Settings(BaseModel):
     examples: int = Field(200, ge=1, le=10_000_000, description="examples to generate")
     pilot: int = Field(5, ge=1, le=1000, description="examples in the pilot")
     per_call: int = Field(10, ge=1, le=100, description="inputs asked for in one call")
-    concurrency: int = Field(16, ge=1, le=256, description="calls in flight at once")
+    answers: int = Field(
+        1, ge=1, le=25, description="answers asked for each input; the majority's is kept"
+    )
+    evolve: float = Field(
+        0, ge=0, le=0.9, description="share of the inputs that are harder variants of accepted ones"
+    )
+    concurrency: int = Field(
+        0,
+        ge=0,
+        le=2000,
+        description="calls in flight at once, at the most; 0: 64, or 8 for ollama and its like",
+    )
     timeout: float = Field(120, ge=0.1, le=86_400, description="seconds for one call, all in all")
     max_reply: int = Field(
         8_000_000, ge=1000, le=1_000_000_000, description="bytes read of one reply at the most"

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 Kind = Literal["text", "label", "json"]
 Cell = dict[str, str]
@@ -180,6 +187,25 @@ class Plan(_Value):
 
     attributes: tuple[Attribute, ...] = Field(min_length=1)
     impossible: tuple[Impossible, ...] = ()
+
+    @field_validator("impossible")
+    @classmethod
+    def _of_two_attributes_that_are_there(
+        cls, pairs: tuple[Impossible, ...], info: ValidationInfo
+    ) -> tuple[Impossible, ...]:
+        """Drop pairs that forbid nothing: a teacher's slip there should not cost the plan."""
+        there_are = {
+            (attribute.name, option.value)
+            for attribute in info.data.get("attributes", ())
+            for option in attribute.values
+        }
+        return tuple(
+            pair
+            for pair in pairs
+            if pair.attribute != pair.other_attribute
+            and (pair.attribute, pair.value) in there_are
+            and (pair.other_attribute, pair.other_value) in there_are
+        )
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

@@ -17,12 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 
 from understudy.clean.duplicates import Kept, rank
 from understudy.clean.refusals import refuses
 from understudy.example import Example
 from understudy.similar import fold
 from understudy.task import Spec
+
+__all__ = ["Kept", "clean", "decide", "fault_of", "precedence"]
 
 
 def clean(
@@ -38,44 +41,55 @@ def clean(
     examples are looked at before generated ones, earlier ids before later; without ids, the order
     given. An example decided before is yielded again only if a new one of higher precedence takes
     its place. ``similarity`` is the Jaccard index (0 to 1) from which two inputs are near.
-    Examples that are not new are yielded untouched.
+    Examples that are not new are yielded untouched. ``decided`` may be a stream: of an accepted one
+    a packed copy is kept, no reference. ``examples`` are held until the end, to be put in order;
+    who has too many for that calls ``decide`` on them one by one in the order of ``precedence``.
     """
-    new = sorted(examples, key=lambda example: (rank(example), example.id is None, example.id or 0))
+    new = sorted(examples, key=precedence)
     kept = Kept(spec, similarity)
-    for example in (*decided, *new):
+    for example in chain(decided, new):
         if example.state == "accepted":
             kept.add(example)
     for example in new:
-        if example.state == "new":
-            yield from _decide(example, spec, kept)
-        else:
-            yield example
+        yield from decide(kept, example)
 
 
-def _decide(example: Example, spec: Spec | None, kept: Kept) -> Iterator[Example]:
-    """Yield ``example`` decided, after those whose place it takes."""
+def precedence(example: Example) -> tuple[int, bool, int]:
+    """Sort key of the order in which examples are looked at."""
+    return rank(example), example.id is None, example.id or 0
+
+
+def decide(kept: Kept, example: Example) -> Iterator[Example]:
+    """Decide about ``example`` if it is new, and keep it in ``kept`` if it is accepted.
+
+    Yields it decided, after those kept ones (rejected now) whose place it takes: these were
+    yielded, or added, as accepted before. Run to its end before the next one is decided.
+    """
+    if example.state != "new":
+        yield example
+        return
     near = kept.near(example)
     clashes = kept.clashes(example, near)
-    example = replace(example, group=example.group or kept.group(example, near, clashes))
-    fault = fault_of(example, spec)
+    group = example.group or kept.group(example, near, clashes)
+    fault = fault_of(example, kept.spec)
     if fault:
-        yield replace(example, state="rejected", reason=fault)
+        yield replace(example, state="rejected", reason=fault, group=group)
         return
     for twin, how in clashes:
         if rank(twin.example) <= rank(example):
-            yield _rejected(example, how, twin.example)
+            yield _rejected(example, how, twin.example, group)
             return
     for twin, how in clashes:
         kept.drop(twin)
-        yield _rejected(twin.example, how, example)
-    accepted = replace(example, state="accepted")
+        yield _rejected(twin.example, how, example, twin.example.group)
+    accepted = replace(example, state="accepted", group=group)
     kept.add(accepted)
     yield accepted
 
 
-def _rejected(example: Example, how: str, twin: Example) -> Example:
+def _rejected(example: Example, how: str, twin: Example, group: str) -> Example:
     name = "another" if twin.id is None else twin.id
-    return replace(example, state="rejected", reason=f"{how} {name}", twin=twin.id)
+    return replace(example, state="rejected", reason=f"{how} {name}", twin=twin.id, group=group)
 
 
 def fault_of(example: Example, spec: Spec | None) -> str:

@@ -16,12 +16,13 @@ from understudy.task import Spec
 
 _OPENING = 400
 """Characters of an answer that are looked at."""
+_OTHER_SCRIPTS = {"Russian", "Chinese", "Japanese", "Korean", "Arabic"}
 
 
 def refuses(answer: str, spec: Spec | None = None) -> bool:
     """True if ``answer`` opens with a refusal that the spec does not itself ask for."""
     opening = _plain(answer[:_OPENING])
-    for pattern in _patterns():
+    for pattern in _patterns(ascii_only=opening.isascii()):
         found = pattern.match(opening)
         if found:
             return spec is None or found["refusal"] not in _asked_for(spec)
@@ -29,9 +30,12 @@ def refuses(answer: str, spec: Spec | None = None) -> bool:
 
 
 @cache
-def _patterns() -> tuple[re.Pattern[str], ...]:
+def _patterns(*, ascii_only: bool) -> tuple[re.Pattern[str], ...]:
+    """One expression a language, but for those that nothing in ASCII can match."""
     patterns = []
     for language, phrases in LANGUAGES.items():
+        if ascii_only and language in _OTHER_SCRIPTS:
+            continue
         # Chinese and Japanese put nothing between words
         gap = r"\W*" if language in {"Chinese", "Japanese"} else r"\W+"
         openings, refusals = _either(phrases.openings), _either(phrases.refusals)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from understudy.project import Project
+    from understudy.project.doctor import Check
     from understudy.project.flow import Finished
     from understudy.project.results import Generated
-    from understudy.project.views import Check
     from understudy.report import Report
     from understudy.run import Run
     from understudy.task import Plan, Task

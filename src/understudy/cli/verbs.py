@@ -1,4 +1,7 @@
-"""The commands, in the order of the data. Each reads its options, calls one verb, prints."""
+"""The commands that do something, in the order of the data; those that only look: looking.py.
+
+Each reads its options, calls one verb, prints.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from understudy.cli.face import Face, app, verb
-from understudy.errors import PartlyDone, SetupError, UsageError
+from understudy.errors import PartlyDone, UsageError
 from understudy.example import valid
 
 if TYPE_CHECKING:
@@ -166,18 +169,30 @@ def pilot(face: Face, examples: Examples = None) -> None:
     face.finish(asdict(quote), f"Quote for the rest: {quote}")
 
 
-@verb(*MONEY, "per_call")
+@verb(*MONEY, "per_call", "answers", "evolve", "max_answer_tokens")
 def generate(
     face: Face,
     examples: Annotated[
         int | None, typer.Argument(min=1, help="Generated examples in all.")
     ] = None,
+    cell: Annotated[str, typer.Option(help='Only these: "NAME=VALUE, NAME=VALUE".')] = "",
+    fill: Annotated[bool, typer.Option("--fill", help="First what the plan lacks.")] = False,
+    inputs: Annotated[
+        Path | None, typer.Option(help="Your own inputs: one a line, or JSONL, or CSV.")
+    ] = None,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="Answers in batches: half the price, within a day.")
+    ] = False,
 ) -> None:
     """Generate until there are that many. The same command again goes on where it stopped."""
     from understudy.cli.show import generated
+    from understudy.formats import read_texts
 
+    if bool(cell) + fill + (inputs is not None) > 1:
+        raise UsageError("--cell, --fill and --inputs do not go together", "Give one of them")
+    texts = None if inputs is None else read_texts(inputs)
     with face.open() as project:
-        result = project.generate(examples)
+        result = project.generate(examples, cell=cell or None, fill=fill, inputs=texts, batch=batch)
     body = asdict(result) | {"spent_usd": result.spent_micro / 1e6}
     del body["spent_micro"]
     face.finish(body, generated(result))
@@ -310,83 +325,3 @@ def export(
             result = project.export(target)
             text = f"{result.path}: {result.files} files, answers equal on {result.parity} prompts"
     face.finish(asdict(result), text)
-
-
-@verb()
-def status(face: Face) -> None:
-    """Where the project stands, and what to type next."""
-    from understudy.cli.show import status_text
-    from understudy.project.views import status as read
-
-    with face.open(progress=False) as project:
-        body = read(project)
-    face.finish(body, status_text(body))
-
-
-@verb()
-def ledger(face: Face) -> None:
-    """Every call and every cent."""
-    from understudy.cli.show import ledger_table
-    from understudy.project.views import ledger as read
-
-    with face.open(progress=False) as project:
-        body = read(project)
-    face.finish(body, ledger_table(body))
-
-
-@verb()
-def events(
-    face: Face,
-    after: Annotated[int, typer.Option(help="Only events after that number.")] = 0,
-) -> None:
-    """What happened, oldest first; with --json one object a line."""
-    with face.open(progress=False) as project:
-        while found := project.events(after):
-            for event in found:
-                after = event.seq
-                body = {"seq": event.seq, "at": event.at, "event": event.kind, **event.data}
-                face.finish(body, f"{event.seq:>6}  {event.at}  {event.kind}  {_flat(event.data)}")
-
-
-def _flat(data: dict[str, Any]) -> str:
-    from understudy.cli.words import printable
-
-    return printable("  ".join(f"{name}={value}" for name, value in data.items()))
-
-
-@verb("teacher", "price_in", "price_out", "timeout")
-def doctor(face: Face) -> None:
-    """Look at the machine, the extras, the project and the teacher. Spends nothing."""
-    from understudy.cli.show import checks_table
-    from understudy.project import Project
-    from understudy.project.folder import DATABASE
-    from understudy.project.views import doctor as look
-    from understudy.settings import load
-
-    project = Project(face.folder, face.flags) if (face.folder / DATABASE).exists() else None
-    checks = look(load(face.folder, face.flags).settings, project)
-    ok = all(check.ok is not False for check in checks)
-    face.finish({"ok": ok, "checks": [asdict(check) for check in checks]}, checks_table(checks))
-    if not ok:
-        raise typer.Exit(SetupError.exit_code)
-
-
-@verb()
-def config(
-    face: Face,
-    name: Annotated[str | None, typer.Argument(help="Setting to change.")] = None,
-    value: Annotated[str | None, typer.Argument(help="Its new value.")] = None,
-) -> None:
-    """Every setting with its unit, value and origin; or set one in understudy.toml."""
-    from understudy.cli.show import settings_table
-    from understudy.project.folder import change_setting
-    from understudy.settings import load
-
-    if name is not None:
-        if value is None:
-            raise UsageError(f"no value for {name}", f"understudy config {name} VALUE")
-        change_setting(face.folder, name, value)
-    configured = load(face.folder, face.flags)
-    values = configured.settings.model_dump()
-    body = {key: {"value": values[key], "origin": configured.origin[key]} for key in sorted(values)}
-    face.finish(body, settings_table(configured))

@@ -9,6 +9,8 @@ from understudy.money import duration, usd
 from understudy.run import Event
 
 FEWEST_TEST_ITEMS = 20
+TOLD_ABOVE = 0.3
+"""Share of repeats and near repeats among a hundred inputs above which that is told."""
 
 
 class Bar(NamedTuple):
@@ -56,15 +58,52 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{number:,} {split}" for split, number in counts.items())
 
 
+def _a_minute(data: dict[str, Any]) -> str:
+    """``3,000 requests and 90,000 tokens a minute``, as far as it is known."""
+    rates = {"requests": data["requests_per_minute"], "tokens": data.get("tokens_per_minute")}
+    return " and ".join(f"{n:,.0f} {of}" for of, n in rates.items() if n) + " a minute"
+
+
+def _cut(data: dict[str, Any]) -> str:
+    waiting = f", after {duration(data['wait_s'])}" if data.get("wait_s") else ""
+    if not data["requests_per_minute"]:
+        return f"rates     the teacher asks for fewer calls{waiting}"
+    return f"rates     the teacher asks for fewer calls: {_a_minute(data)} from now on{waiting}"
+
+
+def _quirk(data: dict[str, Any]) -> str:
+    """What was learned of a teacher, and by which words; the event's own may say both."""
+    why = data["why"].removesuffix(f" ({data['teacher']} {data['learned']})")
+    return f"teacher   {data['teacher']} {data['learned']}, since it says: {why}"
+
+
+def _hundred(data: dict[str, Any]) -> str:
+    """Told when much repeats; of many such only some."""
+    number, wasted = data["number"], data["repeats"] + data["near"]
+    if wasted <= TOLD_ABOVE * data["size"] or not (number <= 3 or number % 10 == 0):
+        return ""
+    return (
+        f"generate  of the {data['size']} inputs of batch {number}, {data['repeats']} came before "
+        f"and {data['near']} nearly"
+    )
+
+
 _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     "ledger.unknown": lambda d: (
         f"ledger    {d['calls']:,} calls of a process that died are counted as spent: "
         "their outcome is unknown (--resend-unknown sends them again)"
     ),
     "ledger.stopping": lambda d: (
-        f"stopping  waiting for {d['in_flight']:,} replies that are paid for; again to give them up"
+        f"stopping  waiting up to {d['wait_s']} s for {d['in_flight']:,} replies that are paid "
+        "for; again to give them up"
     ),
+    "rates.limit": lambda d: f"rates     the teacher allows {_a_minute(d)}",
+    "rates.cut": _cut,
     "teacher.chosen": lambda d: f"teacher   {d['teacher']} (table of {d['table_checked_on']})",
+    "teacher.quirk": _quirk,
+    "teacher.other_model": lambda d: (
+        f"teacher   {d['asked']} was asked, {d['answered']} answers; the dearer price is booked"
+    ),
     "describe.start": lambda d: f"describe  {d['teacher']} writes the spec",
     "task.version": lambda d: (
         f"spec {d['version']}    {d['title']} ({d['kind'] or 'no spec yet'}), by {d['author']}"
@@ -74,6 +113,23 @@ _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     "generate.done": lambda d: (
         f"generate  {d['made']:,} made for {usd(d['spent_micro'])} in {duration(d['seconds'])}"
         + (f"; failed: {counted(d['failures'])}" if d["failures"] else "")
+        + (f"; {d['agreement']:.0%} of the answers agree" if d.get("agreement") else "")
+    ),
+    "generate.hundred": _hundred,
+    "generate.exhausted": lambda d: f"generate  ends early: {d['reason']}",
+    "quote.compared": lambda d: f"quote     {d['text']}",
+    "batch.price": lambda d: (
+        f"batch     answers at ${d['usd_in']} in, ${d['usd_out']} out per million tokens: "
+        f"{d['source']}"
+    ),
+    "batch.sent": lambda d: (
+        f"batch     {d['requests']:,} requests are with the provider as {d['provider_id']}; "
+        "Ctrl-C stops waiting, the same command goes on with it"
+    ),
+    "batch.done": lambda d: (
+        f"batch     {d['state']}: {d['answers']:,} answers"
+        + (f"; failed: {counted(d['failures'])}" if d["failures"] else "")
+        + (f"; {d['strangers']:,} lines of other calls" if d["strangers"] else "")
     ),
     "import.done": lambda d: (
         f"import    {d['added']:,} new of {d['rows']:,} rows"
@@ -102,6 +158,7 @@ def _training(d: dict[str, Any]) -> Bar:
 
 _BARS: dict[str, Callable[[dict[str, Any]], Bar]] = {
     "generate.progress": _generating,
+    "batch.progress": lambda d: Bar("batch", d["done"], d["total"], d["state"]),
     "import.progress": lambda d: Bar("import", d["rows"], d["rows"], "rows"),
     "train.step": _training,
     "evaluate.progress": lambda d: Bar("evaluate", d["done"], d["total"], ""),

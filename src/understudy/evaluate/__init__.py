@@ -171,8 +171,7 @@ async def _together(
                 if call.exception() is None:
                     yield call.result()
     finally:
-        for call in flying:
-            call.cancel()
+        # Calls that were sent are paid for: they are waited for, not cancelled.
         await asyncio.gather(*flying, return_exceptions=True)
     if error is not None:
         raise error

@@ -18,10 +18,12 @@ the user gives. A row that cannot be used is a BadLine with its number and reaso
     source      bytes: gzip, byte order marks, lines       json_rows, table, parquet   containers
     columns     which column is which                      rows       row -> messages and answer
     encoding    messages and answer -> row                 reading, writing            the two doors
+    texts       inputs alone
 """
 
 from understudy.formats.reading import read
 from understudy.formats.source import BadLine
+from understudy.formats.texts import read_texts
 from understudy.formats.writing import FORMATS, Manifest, format_of, write
 
-__all__ = ["FORMATS", "BadLine", "Manifest", "format_of", "read", "write"]
+__all__ = ["FORMATS", "BadLine", "Manifest", "format_of", "read", "read_texts", "write"]

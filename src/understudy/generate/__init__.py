@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
 from understudy.example import Example
-from understudy.generate.answers import answer
-from understudy.generate.inputs import inputs
-from understudy.generate.plan import cells
+from understudy.generate.answers import Answer
+from understudy.generate.inputs import Candidate
+from understudy.generate.novelty import Hundred, Novelty
+from understudy.generate.sources import Batch
 from understudy.models.protocol import CallFailed, Model
 from understudy.similar import fold
-from understudy.task import Cell, Plan, Spec
+from understudy.task import Spec
 
 FRUITLESS = 20
 """Input calls bought in a row that bring nothing new before generation ends by itself; and failed
 calls beyond the number of examples wanted."""
+AHEAD = 2
+"""Jobs under way for each call that may be in flight: the next ones are ready when one lands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,146 +30,158 @@ class Failure:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Exhausted:
+    """The teacher repeats itself so much that going on would waste money; why, in words."""
+
+    reason: str
+
+
+Made = Example | Failure | Hundred | Exhausted
+
+
 async def generate(
-    model: Model,
+    writer: Model,
     spec: Spec,
-    plan: Plan,
+    batches: Iterator[Batch],
+    answer: Answer,
     wanted: int,
     *,
     known: set[str],
-    own: Sequence[Example],
-    per_call: int,
     concurrency: int,
-    max_tokens: int,
-    seed: int,
-    task_version: int,
-) -> AsyncIterator[Example | Failure]:
-    """Yield ``wanted`` examples as they are made, and every failure on the way.
+    novelty: Novelty | None = None,
+) -> AsyncIterator[Made]:
+    """Yield ``wanted`` examples as they are made, and what happened on the way.
 
-    ``known`` holds the inputs that the project has already, folded (similar.fold); it grows. The
-    requests are the same for the same seed, so that a second run finds in the ledger what the first
-    one bought, and an interrupted one goes on where it was. Fewer are yielded if the teacher
-    repeats itself.
+    ``writer`` writes the inputs of each batch (sources.py); ``answer`` makes an example of each
+    (answers.py). ``known`` holds the inputs that the project has already, folded (similar.fold); it
+    grows. ``concurrency`` is the number of calls that the model takes at once. With ``novelty``
+    every hundred inputs are told, and generation ends when more of them would add nothing.
+    Fewer than ``wanted`` are yielded if the teacher repeats itself.
 
     Calls in flight when an error ends it all are finished and yielded first; then it is raised:
     BudgetReached, ProviderRefused, DiskError, Stopped.
     """
-    work = _Work(wanted, known, _batches(plan, per_call, seed))
-    made: asyncio.Queue[Example | Failure | None] = asyncio.Queue()
-
-    async def worker() -> None:
-        try:
-            while (job := await work.next()) is not None:
-                try:
-                    if isinstance(job, _Batch):
-                        found = await inputs(model, spec, job.cell, job.how_many, job.number, own)
-                        work.admit(job, found.value, bought=found.bought)
-                    else:
-                        text, cell = job
-                        await made.put(
-                            await answer(
-                                model,
-                                spec,
-                                text,
-                                cell,
-                                max_tokens=max_tokens,
-                                task_version=task_version,
-                            )
-                        )
-                except CallFailed as error:
-                    work.fail(job, sent=not error.stored)
-                    await made.put(Failure(error.what))
-                await work.changed()
-        except Exception as error:  # noqa: BLE001 (the others stop, and it is raised at the end)
-            work.error = work.error or error
-            await work.changed()
-        finally:
-            await made.put(None)
-
-    workers = [asyncio.create_task(worker()) for _ in range(min(concurrency, wanted))]
+    work = _Work(writer, spec, batches, answer, wanted, known, AHEAD * concurrency, novelty)
+    work.start_more()
     try:
-        for _ in workers:
-            while (item := await made.get()) is not None:
-                yield item
+        while (item := await work.made.get()) is not None:
+            yield item
     finally:
-        for task in workers:
-            task.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+        # Calls that were sent are paid for: they are waited for, not cancelled.
+        work.closed = True
+        await asyncio.gather(*work.active, return_exceptions=True)
     if work.error is not None:
         raise work.error
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    cell: Cell
-    number: int
-    how_many: int
-
-
-def _batches(plan: Plan, per_call: int, seed: int) -> Iterator[_Batch]:
-    """Batch after batch of the plan's cells; always whole ones: their keys stay the same."""
-    for number, cell in enumerate(cells(plan, seed)):
-        yield _Batch(cell, number, per_call)
 
 
 @dataclass
 class _Work:
     """What is left to do: inputs that wait for an answer first, else the next batch of inputs."""
 
+    writer: Model
+    spec: Spec
+    batches: Iterator[Batch]
+    answer: Answer
     wanted: int
     known: set[str]
-    batches: Iterator[_Batch]
-    waiting: deque[tuple[str, Cell]] = field(default_factory=deque)
-    admitted: int = 0
-    expected: int = 0
-    failed: int = 0
-    fruitless: int = 0
+    at_once: int
+    novelty: Novelty | None
+    made: asyncio.Queue[Made | None] = field(default_factory=asyncio.Queue)
+    active: set[asyncio.Task[None]] = field(default_factory=set)
     error: Exception | None = None
-    _change: asyncio.Condition = field(default_factory=asyncio.Condition)
+    closed: bool = False
+    """Nobody takes what is made any more."""
+    _waiting: deque[Candidate] = field(default_factory=deque)
+    _admitted: int = 0
+    _expected: int = 0
+    _failed: int = 0
+    _fruitless: int = 0
+    _ended: bool = False  # no more inputs are asked for
 
-    async def next(self) -> _Batch | tuple[str, Cell] | None:
-        """The next job; None when all is done, or something ended it."""
-        async with self._change:
-            while True:
-                if self.error is not None:
-                    return None
-                if self.waiting:
-                    return self.waiting.popleft()
-                short = self.admitted + self.expected < self.wanted
-                hopeful = self.fruitless < FRUITLESS and self.failed < FRUITLESS + self.wanted
-                if short and hopeful:
-                    batch = next(self.batches)
-                    self.expected += batch.how_many
-                    return batch
-                if not self.expected:
-                    return None
-                await self._change.wait()
-
-    def admit(self, batch: _Batch, found: list[str], *, bought: bool) -> None:
-        """Take the new inputs of a batch, as many as are wanted; repeats are not answered."""
-        self.expected -= batch.how_many
-        fresh = 0
-        for text in found:
-            if self.admitted == self.wanted:
+    def start_more(self) -> None:
+        """Start as many jobs as may run; when none is left, say so."""
+        while self.error is None and not self.closed and len(self.active) < self.at_once:
+            if self._waiting:
+                job = self._reply(self._waiting.popleft())
+            elif (batch := self._next_batch()) is not None:
+                job = self._write(batch)
+            else:
                 break
-            if (folded := fold(text)) not in self.known:
+            task = asyncio.create_task(job)
+            self.active.add(task)
+            task.add_done_callback(self._done)
+        if not self.active:
+            self.made.put_nowait(None)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self.active.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            if not isinstance(error, Exception):
+                raise error
+            self.error = self.error or error
+        self.start_more()
+
+    def _next_batch(self) -> Batch | None:
+        """The next batch, if more inputs are wanted, and not too far ahead of the answers."""
+        short = self._admitted + self._expected < self.wanted and self._expected < self.at_once
+        hopeful = self._fruitless < FRUITLESS and self._failed < FRUITLESS + self.wanted
+        if self._ended or not short or not hopeful:
+            return None
+        batch = next(self.batches, None)
+        if batch is None:
+            self._ended = True
+            return None
+        self._expected += batch.expected
+        return batch
+
+    async def _write(self, batch: Batch) -> None:
+        try:
+            found = await batch.write(self.writer, self.spec)
+        except CallFailed as error:
+            self._fail(error)
+        else:
+            self._admit(found.value, bought=found.bought)
+        finally:
+            self._expected -= batch.expected
+
+    async def _reply(self, candidate: Candidate) -> None:
+        try:
+            example = await self.answer(candidate)
+        except CallFailed as error:
+            self._admitted -= 1  # another input takes its place
+            self._fail(error)
+        else:
+            self.made.put_nowait(example)
+            if self.novelty is not None:
+                self.novelty.answered(candidate.text, example.answer)
+
+    def _fail(self, error: CallFailed) -> None:
+        self._failed += not error.stored
+        self.made.put_nowait(Failure(error.what))
+
+    def _admit(self, found: list[Candidate], *, bought: bool) -> None:
+        """Take the new inputs of a batch, as many as are wanted; repeats are not answered."""
+        fresh = 0
+        for candidate in found:
+            self._watch(candidate.text)
+            if self._admitted < self.wanted and (folded := fold(candidate.text)) not in self.known:
                 self.known.add(folded)
-                self.waiting.append((text, batch.cell))
-                self.admitted += 1
+                self._waiting.append(candidate)
+                self._admitted += 1
                 fresh += 1
         # Batches of earlier runs are read from disk for nothing: their inputs are known by now.
         if fresh or bought:
-            self.fruitless = 0 if fresh else self.fruitless + 1
+            self._fruitless = 0 if fresh else self._fruitless + 1
 
-    def fail(self, job: _Batch | tuple[str, Cell], *, sent: bool) -> None:
-        """Make room for another: a failed batch brings nothing, a failed input is replaced."""
-        self.failed += sent
-        if isinstance(job, _Batch):
-            self.expected -= job.how_many
-        else:
-            self.admitted -= 1
-
-    async def changed(self) -> None:
-        """Wake the workers that wait for inputs."""
-        async with self._change:
-            self._change.notify_all()
+    def _watch(self, text: str) -> None:
+        """Measure how much new the inputs bring; stop asking for more when it is too little."""
+        if self.novelty is None or self._ended:
+            return
+        hundred = self.novelty.see(text)
+        if hundred is not None:
+            self.made.put_nowait(hundred)
+            why = self.novelty.exhausted()
+            if why:
+                self._ended = True
+                self.made.put_nowait(Exhausted(why))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -121,6 +122,7 @@ def _valid(node: Any) -> Any:
     return node
 
 
+@lru_cache  # it is the same for every call of a kind, and takes longer than the call's own work
 def strict_schema(model: type[BaseModel], name: str) -> dict[str, Any]:
     """JSON Schema as strict structured output wants it: all keys required, none added, no defaults.
 

@@ -51,8 +51,8 @@ The specification:
 INPUTS = """\
 You write inputs for a task: what a user would really send, never the answers. Inputs are realistic,
 varied, and different from each other in content and wording. Fit every input to the attribute
-values asked for. With each, state the probability that you would have written it by yourself; reach
-for improbable ones too.
+values asked for. With each, state the probability that you would have written it by yourself, and
+let half of them be improbable ones (below 0.1).
 
 The task takes: {input}
 Language: {language}
@@ -61,6 +61,35 @@ Language: {language}
 INPUTS_USER = """\
 Write inputs for this request; "batch" counts earlier requests like it, so write others than those
 that come to mind first:
+
+{request}
+"""
+
+OWN_SHOWN = """
+Real examples, from the person who asks: the best picture of what comes in. Do not repeat them:
+
+{examples}
+"""
+
+MADE_SHOWN = """
+Examples made so far, for the format only; they are no better than yours. Do not repeat them:
+
+{examples}
+"""
+
+VARIANTS = """\
+You write harder inputs for a task. For each input given you write one variant, in the same order,
+which a user could really send and which is harder to answer rightly: one condition more, a detail
+that misleads, a rarer form, several things at once, missing context. It stays within the task,
+differs from the given one in content, and is no longer than needed.
+With each, state the probability that you would have written it by yourself.
+
+The task takes: {input}
+Language: {language}
+"""
+
+VARIANTS_USER = """\
+Write one harder variant of each input under "harder_than":
 
 {request}
 """

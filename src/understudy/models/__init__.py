@@ -1,7 +1,7 @@
 """Model names -> models. Every back-end is imported when it is first used.
 
 practice:dates            the offline teacher, behind a real server on this machine
-openai:gpt-… and others   a row of models/address.py
+openai:gpt-… and others   a row of models/providers.py
 http(s)://host/v1#name    any OpenAI-compatible endpoint
 hf:/folder or a path      a local Hugging Face folder          (models/local.py)
 run:7                     a trained student of the project     (project.py knows its folder)
@@ -9,21 +9,27 @@ run:7                     a trained student of the project     (project.py knows
 
 from __future__ import annotations
 
-from understudy.errors import UsageError
-from understudy.models.protocol import Endpoint
+from typing import TYPE_CHECKING
+
+from understudy.errors import UnderstudyError, UsageError
+from understudy.models.protocol import Endpoint, Quirks
 from understudy.money import FREE, PRACTICE, Price, price_of
 from understudy.settings import Settings
 
+if TYPE_CHECKING:
+    from understudy.models.address import Address
 
-def endpoint(name: str, settings: Settings) -> tuple[Endpoint, Price]:
+
+def endpoint(name: str, settings: Settings, quirks: Quirks | None = None) -> tuple[Endpoint, Price]:
     """The endpoint of a remote model and its price.
 
-    Raises UsageError for an unknown name or price, ProviderRefused if its key is missing.
+    ``quirks`` are those learned of it before; without, it starts with its provider's. Raises
+    UsageError for an unknown name or price, ProviderRefused if its key is missing.
     """
     if name.startswith("practice:"):
         from understudy.models.practice import Practice
 
-        return Practice(name, settings), PRACTICE
+        return Practice(name, settings, quirks), PRACTICE
     from understudy.models.address import address
 
     where = address(name, offline=settings.offline)
@@ -31,11 +37,41 @@ def endpoint(name: str, settings: Settings) -> tuple[Endpoint, Price]:
     if where.local and not given:
         price = FREE
     else:
-        price = price_of(where.provider, where.model, settings.price_in, settings.price_out)
+        provider = where.price_id or where.provider
+        price = price_of(provider, where.model, settings.price_in, settings.price_out)
+    return _adapter(where, settings, quirks or where.quirks), price
+
+
+def _adapter(where: Address, settings: Settings, quirks: Quirks) -> Endpoint:
+    """Speak the API that the address speaks."""
+    if where.api == "anthropic":
+        from understudy.models.anthropic import Anthropic
+
+        return Anthropic(where, quirks, timeout_s=settings.timeout, max_reply=settings.max_reply)
     from understudy.models.openai_compatible import OpenAICompatible
 
-    found = OpenAICompatible(where, timeout_s=settings.timeout, max_reply=settings.max_reply)
-    return found, price
+    return OpenAICompatible(where, quirks, timeout_s=settings.timeout, max_reply=settings.max_reply)
+
+
+def at_once(name: str, settings: Settings) -> int:
+    """Calls in flight at the most; a server on a desk takes fewer than one of a provider."""
+    from understudy.models.providers import PROVIDERS
+
+    row = PROVIDERS.get(name.partition(":")[0])
+    return settings.concurrency or (8 if row is not None and row.local else 64)
+
+
+def dearer(asked: str, answered: str, settings: Settings) -> Price | None:
+    """Price of a model that answered in place of the one asked; None if no table knows it."""
+    if settings.price_in is not None:  # the user's own prices hold whoever answers
+        return None
+    from understudy.models.address import address
+
+    try:
+        where = address(asked, offline=settings.offline)
+        return price_of(where.price_id or where.provider, answered, None, None)
+    except UnderstudyError:
+        return None
 
 
 def is_local(name: str) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from understudy.errors import SetupError, UsageError
 from understudy.models.address import Address
 from understudy.models.openai_compatible import OpenAICompatible
-from understudy.models.protocol import Request
+from understudy.models.protocol import Quirks, Received
 from understudy.practice import TASKS
 from understudy.settings import Settings
 
@@ -19,7 +19,7 @@ from understudy.settings import Settings
 class Practice(OpenAICompatible):
     """``practice:TASK``. The server starts at the first call and ends with this process."""
 
-    def __init__(self, name: str, settings: Settings) -> None:
+    def __init__(self, name: str, settings: Settings, quirks: Quirks | None = None) -> None:
         task = name.removeprefix("practice:")
         if task not in TASKS:
             raise UsageError(f"no practice task {task!r}", f"There are: {', '.join(TASKS)}")
@@ -28,19 +28,25 @@ class Practice(OpenAICompatible):
             name=name,
             provider="practice",
             model=task,
-            base_url="",
+            base_url="http://127.0.0.1/v1",
             key=None,
             key_variable="",
             identity=name,
         )
-        super().__init__(address, timeout_s=settings.timeout, max_reply=settings.max_reply)
+        super().__init__(
+            address,
+            quirks or Quirks(),
+            timeout_s=settings.timeout,
+            max_reply=settings.max_reply,
+        )
         self._server: subprocess.Popen[str] | None = None
         self._starting = asyncio.Lock()
 
-    async def send(self, request: Request) -> bytes:
+    async def send(self, body: bytes) -> Received:
         """Send once, starting the server if need be."""
-        await self._start()
-        return await super().send(request)
+        if self._server is None:
+            await self._start()
+        return await super().send(body)
 
     async def models(self) -> list[str]:
         """The practice tasks."""
@@ -61,7 +67,7 @@ class Practice(OpenAICompatible):
         async with self._starting:
             if self._server is None:
                 url = await asyncio.to_thread(self._launch)
-                self.address = replace(self.address, base_url=url)
+                self._move(replace(self.address, base_url=url))
 
     def _launch(self) -> str:
         self._server = subprocess.Popen(

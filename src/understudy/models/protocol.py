@@ -1,7 +1,8 @@
 """What every model is to the rest: a Request in, a Reply out.
 
-``Model`` is all that a stage sees. ``Endpoint`` is a model behind a wire, taken apart into sending
-and reading, so that the ledger can put the raw bytes on disk between the two.
+``Model`` is all that a stage sees. ``Endpoint`` is a model behind a wire, taken apart into writing
+the body, sending it and reading what came back, so that the ledger can hold money for the very
+bytes that are sent, and put the raw reply on disk before anybody reads it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from understudy.errors import ProviderRefused, UnderstudyError
 from understudy.example import Message
@@ -76,19 +77,53 @@ class Model(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an endpoint says of its rate limits: per minute, left, and seconds until refilled.
+
+    None: not said.
+    """
+
+    requests: float | None = None
+    requests_left: float | None = None
+    requests_reset_s: float | None = None
+    tokens: float | None = None
+    tokens_left: float | None = None
+    tokens_reset_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quirks:
+    """What an endpoint was found to want otherwise; learned once, remembered in the project."""
+
+    json_mode: Literal["json_schema", "json_object", "text"] = "json_schema"
+    """How it is asked for JSON: the best of the three that it takes."""
+    limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    left_out: tuple[str, ...] = ()
+    """Parameters that it refuses, so that they are not sent."""
+
+
+class Received(NamedTuple):
+    """The whole body of a 200, unread, and the rate limits that came with it."""
+
+    raw: bytes
+    limits: Limits | None = None
+
+
 class Endpoint(Protocol):
     """A model behind a wire."""
 
     name: str
     identity: str
     """What makes its answers its own (address and model); part of every call's key."""
+    quirks: Quirks
 
-    def size(self, request: Request) -> int:
-        """Bytes of the body that would be sent: a bound of its tokens, whatever the tokenizer."""
+    def prepare(self, request: Request) -> bytes:
+        """The body to send; its length bounds its tokens, whatever the tokenizer."""
         ...
 
-    async def send(self, request: Request) -> bytes:
-        """Send once and return the whole body of a 200. Raises Unpaid, Lost or ProviderRefused."""
+    async def send(self, body: bytes) -> Received:
+        """Send once. Raises Unpaid, Lost or ProviderRefused."""
         ...
 
     def read(self, raw: bytes) -> Reply:
@@ -106,6 +141,8 @@ class CallFailed(UnderstudyError):
     exit_code = ProviderRefused.exit_code
     stored = False
     """True if the ledger knew it from an earlier run: nothing was sent."""
+    limits: Limits | None = None
+    """Rate limits that came with the refusal."""
 
 
 class Unreadable(CallFailed):
@@ -116,7 +153,8 @@ class Unpaid(CallFailed):
     """Refused or never arrived, so nothing is owed.
 
     ``wait_s`` is how many seconds the endpoint asks to wait; ``busy`` is True where waiting is all
-    that it takes (HTTP 429, 503); ``again`` is False where sending it again cannot help (400).
+    that it takes (HTTP 429, 503); ``again`` is False where sending it again cannot help (400);
+    ``learned`` says in words which quirk was learned from it: it can be sent again at once.
     """
 
     def __init__(
@@ -127,11 +165,15 @@ class Unpaid(CallFailed):
         wait_s: float | None = None,
         busy: bool = False,
         again: bool = True,
+        learned: str = "",
+        limits: Limits | None = None,
     ) -> None:
         super().__init__(what, fix)
         self.wait_s = wait_s
         self.busy = busy
         self.again = again
+        self.learned = learned
+        self.limits = limits
 
 
 class Lost(CallFailed):

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal
 
-from understudy.practice import TASKS, PracticeTask, load
+from understudy.practice import TASKS, PracticeTask, load, repeating
 
 CallKind = Literal["spec", "plan", "inputs", "answer"]
 
 CHARACTERS_PER_TOKEN = 4
 MOST_INPUTS = 1000
 
+_canon = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 _TITLE = re.compile(r'"title"\s*:\s*"(spec|plan|inputs)"')
 
 
@@ -38,7 +39,10 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+        self.message = message
+        self.code = code
+        self.param = param
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +104,12 @@ def understand(body: object, refused: Collection[str] = ()) -> Call:
     )
 
 
-def complete(call: Call, seed: int) -> Completion:
-    """Let the task reply. Raises ApiError 400 if inputs are asked for in a wrong way."""
-    text = _reply(call, seed)
+def complete(call: Call, seed: int, repeat: float = 0.0) -> Completion:
+    """Let the task reply. Raises ApiError 400 if inputs are asked for in a wrong way.
+
+    ``repeat`` is the share of inputs that are favourites, see ``repeating.py``.
+    """
+    text = _reply(call, seed, repeat)
     limit = None if call.max_tokens is None else call.max_tokens * CHARACTERS_PER_TOKEN
     cut = limit is not None and len(text) > limit
     text = text[:limit]
@@ -110,7 +117,13 @@ def complete(call: Call, seed: int) -> Completion:
     return Completion(text, finish, tokens(*call.messages), tokens(text))
 
 
-def completion_body(call: Call, done: Completion, n: int, *, usage: bool = True) -> dict[str, Any]:
+def error_body(error: ApiError) -> dict[str, Any]:
+    """Return the JSON of an error."""
+    said = {"message": error.message, "type": error.kind, "param": error.param, "code": error.code}
+    return {"error": said}
+
+
+def completion_body(call: Call, done: Completion, n: int) -> dict[str, Any]:
     """Return the JSON of a chat completion, the ``n``-th of this server."""
     counts = {
         "prompt_tokens": done.input_tokens,
@@ -126,7 +139,7 @@ def completion_body(call: Call, done: Completion, n: int, *, usage: bool = True)
         "created": int(time.time()),
         "model": call.model,
         "choices": [choice],
-        **({"usage": counts} if usage else {}),
+        "usage": counts,
     }
 
 
@@ -138,8 +151,7 @@ def models_body() -> dict[str, Any]:
 
 def body_hash(body: object) -> str:
     """SHA-256 of the canonical JSON of a body: keys sorted, no spaces, UTF-8."""
-    canon = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(canon.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(_canon.encode(body).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def tokens(*texts: str) -> int:
@@ -196,24 +208,28 @@ def _kind(response_format: object, question: str) -> CallKind:
     return name if name in ("spec", "plan", "inputs") else "answer"
 
 
-def _reply(call: Call, seed: int) -> str:
+def _reply(call: Call, seed: int, repeat: float) -> str:
     if call.kind == "spec":
         return call.task.spec().model_dump_json()
     if call.kind == "plan":
         return call.task.plan().model_dump_json()
     if call.kind == "inputs":
-        return _inputs(call, seed)
+        return _inputs(call, seed, repeat)
     return call.task.answer(call.question)
 
 
-def _inputs(call: Call, seed: int) -> str:
+def _inputs(call: Call, seed: int, repeat: float) -> str:
     order = _order(call.question)
     own_seed = int(body_hash([seed, call.model.removeprefix("practice:"), order])[:8], 16)
-    texts = call.task.inputs(order["cell"], order["how_many"], own_seed)
-    weights = [Random(own_seed + place).uniform(0.5, 1.5) for place in range(len(texts))]
+    drawn = repeating.inputs(
+        call.task, order["cell"], order["how_many"], share=repeat, seed=seed, draw=own_seed
+    )
+    weights = [
+        one.weight * Random(own_seed + place).uniform(0.5, 1.5) for place, one in enumerate(drawn)
+    ]
     rows = [
-        {"text": text, "probability": round(weight / sum(weights), 3)}
-        for text, weight in zip(texts, weights, strict=True)
+        {"text": one.text, "probability": round(weight / sum(weights), 3)}
+        for one, weight in zip(drawn, weights, strict=True)
     ]
     return json.dumps({"inputs": rows}, ensure_ascii=False)
 

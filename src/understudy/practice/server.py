@@ -1,87 +1,86 @@
-"""The practice server: an OpenAI-compatible server on loopback whose models are programs.
+"""The practice server: OpenAI-compatible (and Anthropic's API too), its models are programs.
 
-    POST /v1/chat/completions      GET /v1/models      GET /healthz
+    POST /v1/chat/completions      POST /v1/messages      GET /v1/models      GET /healthz
+    /v1/files and /v1/batches, see ``batches.py``
 
 One server serves every task, by model name (``practice:dates`` or ``dates``). A call whose schema
 is named spec, plan or inputs is answered with those of the task; any other with ``answer`` of the
-last user message.
+last user message. How one request goes is in ``exchange.py``; the ways to fail are in
+``refused.py``, ``spoiled.py`` and ``wires.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from itertools import count
-from pathlib import Path
+from typing import Any, NamedTuple
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 
 from understudy.errors import UsageError
-from understudy.practice import TASKS, load
-from understudy.practice.bill import Bill
-from understudy.practice.chat import (
-    ApiError,
-    body_hash,
-    complete,
-    completion_body,
-    models_body,
-    understand,
-)
-from understudy.practice.faults import PAID, Faults, deliver, pick, refuse, spoil
+from understudy.practice import TASKS, anthropic, batches, load
+from understudy.practice.chat import ApiError, error_body, models_body
+from understudy.practice.exchange import exchange
+from understudy.practice.provider import Options, Provider
+
+__all__ = ["Options", "Route", "app", "in_background", "listening"]
 
 LOOPBACK = "127.0.0.1"
 MOST_BODY = 8 * 1024 * 1024
+MOST_WAITING = 4096
+"""Connections that may wait to be accepted; systems cut it to what they allow."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How the server behaves."""
+class Route(NamedTuple):
+    """One thing that is served."""
 
-    key: str = ""
-    """If set, requests need ``Authorization: Bearer KEY``."""
-    faults: Faults = ()
-    latency: float = 0.0
-    """Seconds before each reply."""
-    refused_parameters: tuple[str, ...] = ()
-    log: Path | None = None
-    """File for the provider's own account, see ``bill.py``."""
-    seed: int = 0
-    retry_after: float = 0.05
-    """Seconds, said with a 429."""
-    drip_seconds: float = 0.1
-    """Seconds between the bytes of the fault ``drip``."""
+    method: str
+    path: str
+    answer: Callable[[web.Request, Provider], Awaitable[web.StreamResponse]]
+    """May raise ApiError."""
+    error: Callable[[ApiError], dict[str, Any]] = error_body
+    """The JSON in which its API says no."""
+
+
+async def _models(_: web.Request, __: Provider) -> web.StreamResponse:
+    return web.json_response(models_body())
+
+
+async def _health(_: web.Request, __: Provider) -> web.StreamResponse:
+    return web.json_response({"status": "ok"})
+
+
+ROUTES = (
+    Route("POST", "/v1/chat/completions", exchange),
+    Route("POST", anthropic.PATH, anthropic.answer, anthropic.error_body),
+    Route("GET", "/v1/models", _models),
+    Route("POST", "/v1/files", batches.upload),
+    Route("GET", "/v1/files/{id}", batches.file),
+    Route("GET", "/v1/files/{id}/content", batches.content),
+    Route("POST", "/v1/batches", batches.create),
+    Route("GET", "/v1/batches", batches.batches),
+    Route("GET", "/v1/batches/{id}", batches.batch),
+    Route("POST", "/v1/batches/{id}/cancel", batches.cancel),
+    Route("GET", "/healthz", _health),
+)
 
 
 def app(options: Options) -> web.Application:
     """Build the application. Raises SetupError if a task lacks a package."""
     for name in TASKS:
         load(name).answer("")  # tables are read now, not in the first call
-    served = web.Application(client_max_size=MOST_BODY, middlewares=[_errors(options)])
-    numbers = count(1)
-    bill = Bill(options.log) if options.log else None
-
-    async def chat(request: web.Request) -> web.StreamResponse:
-        return await _chat(request, next(numbers), options, bill)
-
-    async def models(_: web.Request) -> web.Response:
-        return web.json_response(models_body())
-
-    async def healthy(_: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
+    served = web.Application(client_max_size=MOST_BODY, middlewares=[_no_such_route])
+    provider = Provider(options)
+    for route in ROUTES:
+        served.router.add_route(route.method, route.path, _handler(route, provider))
 
     async def close(_: web.Application) -> None:
-        if bill:
-            bill.close()
+        await provider.close()
 
-    served.router.add_post("/v1/chat/completions", chat)
-    served.router.add_get("/v1/models", models)
-    served.router.add_get("/healthz", healthy)
     served.on_cleanup.append(close)
     return served
 
@@ -96,7 +95,7 @@ async def listening(options: Options, port: int = 0) -> AsyncIterator[str]:
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, LOOPBACK, port).start()
+            await web.TCPSite(runner, LOOPBACK, port, backlog=MOST_WAITING).start()
         except OSError as error:
             raise UsageError(f"port {port}: {error.strerror}", "Choose another, or 0") from None
         yield f"http://{LOOPBACK}:{runner.addresses[0][1]}/v1"
@@ -123,65 +122,33 @@ def in_background(options: Options) -> Iterator[str]:
         loop.close()
 
 
-async def _chat(
-    request: web.Request, n: int, options: Options, bill: Bill | None
-) -> web.StreamResponse:
-    """Answer one request: note that it came, work, note what is billed, and only then reply."""
-    body = await _json_of(request)
-    model = body.get("model") if isinstance(body, dict) else None
-    entry = {"n": n, "body_sha256": body_hash(body), "model": model, "kind": None}
-    entry |= {"phase": "received", "paid": False, "input_tokens": 0, "output_tokens": 0}
-    fault = pick(options.faults, options.seed, n)
+def _handler(route: Route, provider: Provider) -> Handler:
+    """Check the key, answer, and say errors in the words of the route's API."""
 
-    async def note(**more: object) -> None:
-        if bill:
-            await bill.write({**entry, "fault": fault, **more})
-
-    await note()
-    try:
-        call = understand(body, options.refused_parameters)
-        if options.latency:
-            await asyncio.sleep(options.latency)
-        refuse(fault)
-        done = spoil(fault, complete(call, options.seed))
-    except ApiError:
-        await note(phase="answered")
-        raise
-    paid = PAID.get(fault, True)
-    spent = {"input_tokens": done.input_tokens, "output_tokens": done.output_tokens} if paid else {}
-    await note(phase="answered", kind=call.kind, paid=paid, **spent)
-    reply = completion_body(call, done, n, usage=fault != "no_usage")
-    return await deliver(fault, request, json.dumps(reply).encode(), options.drip_seconds)
-
-
-async def _json_of(request: web.Request) -> object:
-    try:
-        body: object = json.loads(await request.read())
-    except (ValueError, RecursionError) as error:
-        raise ApiError(400, f"The body is not JSON: {error}") from None
-    return body
-
-
-def _errors(options: Options) -> Middleware:
-    """Return the middleware that checks the key and says every error as OpenAI's API does."""
-
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def handler(request: web.Request) -> web.StreamResponse:
         try:
-            if options.key and request.path.startswith("/v1/"):
-                _check_key(request, options.key)
-            return await handler(request)
+            if route.path.startswith("/v1/"):
+                _check_key(request, provider.options.key)
+            return await route.answer(request, provider)
         except ApiError as error:
-            wait = {"Retry-After": f"{options.retry_after:g}"} if error.status == 429 else {}
-            return web.json_response(error.body, status=error.status, headers=wait)
-        except web.HTTPException as error:
-            said = ApiError(error.status, f"{request.method} {request.path}: {error.reason}")
-            return web.json_response(said.body, status=error.status)
+            return web.json_response(route.error(error), status=error.status)
 
-    return middleware
+    return handler
+
+
+@web.middleware
+async def _no_such_route(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Say in JSON what aiohttp itself refuses: unknown paths and methods, bodies too large."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        said = ApiError(error.status, f"{request.method} {request.path}: {error.reason}")
+        return web.json_response(error_body(said), status=error.status)
 
 
 def _check_key(request: web.Request, key: str) -> None:
-    given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-    if not hmac.compare_digest(given.encode(errors="replace"), key.encode()):
+    """Compare ``Authorization: Bearer KEY`` or ``x-api-key: KEY``. Raises ApiError 401."""
+    bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    given = bearer or request.headers.get("x-api-key", "")
+    if key and not hmac.compare_digest(given.encode(errors="replace"), key.encode()):
         raise ApiError(401, "Incorrect API key provided.", code="invalid_api_key")

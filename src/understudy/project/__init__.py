@@ -8,22 +8,26 @@ again, and after a crash. This is the one place where stages meet storage and mo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from understudy.errors import UnderstudyError, UsageError
+from understudy.errors import UsageError
 from understudy.example import valid
 from understudy.generate import plan as planning
 from understudy.generate import spec as specs
-from understudy.money import Quote, quote
-from understudy.project import examples, judging, students, training, workplace
+from understudy.generate.coverage import Coverage, coverage
+from understudy.generate.plan import parse_cell
+from understudy.models.function import Function, Teacher
+from understudy.money import Quote
+from understudy.project import examples as data
+from understudy.project import judging, making, quoting, students, training, workplace
 from understudy.project.results import Cleaned, Exported, Generated, Imported
 from understudy.report import Report
 from understudy.run import Event, Method, Run
-from understudy.store import calls, events, tasks
+from understudy.store import events, examples, tasks
 from understudy.store.runs import Frozen
-from understudy.task import Plan, Spec, Task
+from understudy.task import Cell, Plan, Spec, Task
 
 __all__ = ["Project"]
 
@@ -95,51 +99,57 @@ class Project(workplace.Workplace):
 
     def made(self) -> int:
         """Examples generated so far for the newest version of the task."""
-        return examples.generated(self)
+        return making.made(self, making.Wish(0))
 
     def pilot(self, wanted: int | None = None) -> Quote:
         """Make a few examples end to end; quote the rest of ``wanted`` by what they cost and took.
 
-        The pilot's examples are ordinary ones: what was paid for is used.
+        The pilot's examples are ordinary ones: what was paid for is used. The quote is kept, and
+        compared with what was spent when all are made.
         """
-        settings = self.settings
         with self.writing():
-            self._make_pilot()
-            with self.database.read() as connection:
-                inputs = calls.settled(connection, "inputs", self.teacher)
-                answers = calls.settled(connection, "answer", self.teacher)
-            if not answers:
-                raise UnderstudyError("the pilot made no example", "`understudy events` says why")
-            told = quote(
-                max((wanted or settings.examples) - self.made(), 0),
-                [cost for cost, _ in inputs],
-                len(inputs) * settings.per_call,
-                [cost for cost, _ in answers],
-                [seconds for _, seconds in answers],
-                concurrency=settings.concurrency,
-                made_up=self.teacher.startswith("practice:"),
-            )
-            self.say(
-                "pilot.quote", text=str(told), low_micro=told.low_micro, high_micro=told.high_micro
-            )
-            return told
+            return quoting.pilot(self, self.plan(), wanted or self.settings.examples)
 
-    def _make_pilot(self) -> None:
-        """Have at least the pilot's number of examples, some of them by this teacher."""
-        with self.database.read() as connection:
-            known = calls.settled(connection, "answer", self.teacher)
-        made = self.made()
-        more = self.settings.pilot if made and not known else 0
-        examples.make(self, self.plan(), max(self.settings.pilot, made + more))
-
-    def generate(self, wanted: int | None = None) -> Generated:
+    def generate(
+        self,
+        wanted: int | None = None,
+        *,
+        cell: Cell | str | None = None,
+        fill: bool = False,
+        inputs: Iterable[str] | None = None,
+        teacher: Teacher | None = None,
+        batch: bool = False,
+    ) -> Generated:
         """Generate until there are ``wanted`` generated examples in all, and clean the new ones.
 
         The same command again goes on where it stopped; what was received is never bought twice.
+        ``cell`` (``"form=words, length=long"``) makes only such examples, and counts only those.
+        ``fill`` takes the cells that have the fewest accepted ones, until ``wanted`` are accepted.
+        ``inputs`` are the user's own, to be answered as they are (``wanted`` defaults to all of
+        them). ``teacher`` is a function from input to answer that answers in the teacher's place.
+        ``batch`` buys the answers in batches of the provider: about half the price, within a day.
         Raises BudgetReached, ProviderRefused, DiskError or Interrupted, with everything saved.
         """
+        function = None if teacher is None else Function(teacher)
+        texts = None if inputs is None else making.different(inputs)
         with self.writing():
-            return examples.make(self, self.plan(), wanted or self.settings.examples)
+            if function is not None and texts is not None:
+                quoting.spec_of_function(self, function, texts)
+            plan = self.plan() if texts is None else None
+            fixed = parse_cell(cell, plan) if isinstance(cell, str) and plan else cell
+            wish = making.Wish(
+                wanted or (self.settings.examples if texts is None else len(texts)),
+                cell=fixed,  # type: ignore[arg-type]
+                fill=fill,
+                texts=texts,
+            )
+            return making.make(self, plan, wish, function, _in_batches(function) if batch else None)
+
+    def coverage(self, wanted: int | None = None) -> Coverage:
+        """How the generated examples cover the plan: wanted, made, rejected, accepted."""
+        with self.database.read() as connection:
+            found = list(examples.cells(connection, self.versions(connection)))
+        return coverage(self.plan(), found, wanted or self.settings.examples)
 
     def import_examples(
         self,
@@ -156,12 +166,12 @@ class Project(workplace.Workplace):
         """
         columns = {"prompt": prompt, "response": response, "system": system}
         with self.writing():
-            return examples.import_file(self, Path(path), format, columns)
+            return data.import_file(self, Path(path), format, columns)
 
     def clean(self) -> Cleaned:
         """Accept or set apart, with a reason, every example that was not looked at yet."""
         with self.writing():
-            return examples.clean(self)
+            return data.clean(self)
 
     def freeze(self) -> Frozen:
         """Split the accepted examples into train, validation and test, for good.
@@ -169,7 +179,7 @@ class Project(workplace.Workplace):
         Raises UsageError if there are none, or too few to split.
         """
         with self.writing():
-            return examples.freeze(self)
+            return data.freeze(self)
 
     # -- the student -----------------------------------------------------------------------
 
@@ -203,7 +213,7 @@ class Project(workplace.Workplace):
         self, path: str | Path, *, format: str | None = None, raw: bool = False
     ) -> Exported:
         """Write the accepted examples to a file, with a manifest beside it."""
-        return examples.export_file(self, Path(path), format, raw=raw)
+        return data.export_file(self, Path(path), format, raw=raw)
 
     def samples(self, report: Report, number: int = 5) -> list[judging.Sample]:
         """A few of the student's answers in a report, with what was expected."""
@@ -220,3 +230,13 @@ class Project(workplace.Workplace):
         """Sequence number of the newest event."""
         with self.database.read() as connection:
             return events.last(connection)
+
+
+def _in_batches(function: Function | None) -> making.Way:
+    """How answers are had in batches; what speaks HTTP is imported only now."""
+    from understudy.models.batches import no_batches
+    from understudy.project.batching import in_batches
+
+    if function is not None:
+        raise no_batches(function.name)
+    return in_batches

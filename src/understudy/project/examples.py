@@ -1,13 +1,11 @@
-"""The verbs that make the data: generate, import, clean, freeze."""
+"""The verbs that bring in, sort and split the data: import, clean, freeze, export."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,130 +13,15 @@ from understudy import clean as cleaning
 from understudy import dataset, formats
 from understudy.errors import UsageError
 from understudy.example import Example
-from understudy.generate import Failure, generate
 from understudy.generate.spec import infer
-from understudy.models.protocol import Model
-from understudy.project.results import Cleaned, Exported, Generated, Imported
+from understudy.project.results import Cleaned, Exported, Imported
 from understudy.project.workplace import Workplace
-from understudy.similar import fold
-from understudy.store import calls, examples, runs
+from understudy.store import examples, runs
 from understudy.store.runs import Frozen
-from understudy.task import Plan, Spec
+from understudy.task import Spec
 
-PROGRESS_S = 0.25
-"""Seconds between two looks at a long verb: examples are stored and progress is told."""
 BATCH = 1000
 """Rows stored in one transaction."""
-
-
-def generated(place: Workplace) -> int:
-    """How many examples were generated for the newest version of the task."""
-    with place.database.read() as connection:
-        return examples.generated(connection, place.versions(connection))
-
-
-def make(place: Workplace, plan: Plan, wanted: int) -> Generated:
-    """Generate until there are ``wanted`` for this version of the task; clean the new ones."""
-    progress = _Progress(place, wanted, before=generated(place))
-    with place.database.read() as connection:
-        calls_before, purse_before = calls.counted(connection), calls.read_purse(connection)
-    try:
-        if wanted > progress.before:
-            place.say("generate.start", wanted=wanted, made=progress.before, teacher=place.teacher)
-            place.paid(lambda model: progress.follow(_stream(place, plan, progress, model)))
-    finally:
-        progress.end(purse_before.spent_micro)
-        cleaned = clean(place)
-    with place.database.read() as connection:
-        calls_after, purse_after = calls.counted(connection), calls.read_purse(connection)
-    return Generated(
-        asked=wanted,
-        total=progress.before + progress.made,
-        made=progress.made,
-        accepted=cleaned.accepted,
-        calls=calls_after - calls_before,
-        spent_micro=purse_after.spent_micro - purse_before.spent_micro,
-        seconds=time.monotonic() - progress.started,
-        reasons=dict(progress.failures + Counter(cleaned.reasons)),
-    )
-
-
-def _stream(
-    place: Workplace, plan: Plan, progress: _Progress, model: Model
-) -> AsyncIterator[Example | Failure]:
-    with place.database.read() as connection:
-        known = {
-            fold(example.input)
-            for example in examples.stream(connection, place.versions(connection))
-        }
-    settings, task = place.settings, place.task
-    return generate(
-        model,
-        place.spec,
-        plan,
-        progress.wanted - progress.before,
-        known=known,
-        own=place.own_examples(),
-        per_call=settings.per_call,
-        concurrency=settings.concurrency,
-        max_tokens=settings.max_answer_tokens,
-        seed=settings.seed,
-        task_version=task.version,
-    )
-
-
-@dataclass
-class _Progress:
-    """Stores what comes, a little at a time, and tells how far it is."""
-
-    place: Workplace
-    wanted: int
-    before: int
-    made: int = 0
-    failures: Counter[str] = field(default_factory=Counter)
-    started: float = field(default_factory=time.monotonic)
-    _waiting: list[Example] = field(default_factory=list)
-    _stored_at: float = field(default_factory=time.monotonic)
-
-    async def follow(self, stream: AsyncIterator[Example | Failure]) -> None:
-        """Store every example of ``stream``, also when it ends in an error."""
-        try:
-            async for item in stream:
-                if isinstance(item, Failure):
-                    self.failures[item.reason] += 1
-                else:
-                    self._waiting.append(item)
-                if time.monotonic() - self._stored_at > PROGRESS_S:
-                    self._store()
-        finally:
-            self._store()
-
-    def end(self, spent_before: int) -> None:
-        """Say what came of it."""
-        with self.place.database.read() as connection:
-            spent = calls.read_purse(connection).spent_micro - spent_before
-        if self.made or self.failures:
-            self.place.say(
-                "generate.done",
-                made=self.made,
-                failures=dict(self.failures),
-                spent_micro=spent,
-                seconds=round(time.monotonic() - self.started, 2),
-            )
-
-    def _store(self) -> None:
-        with self.place.database.write() as connection:
-            self.made += examples.add(connection, self._waiting)
-            purse = calls.read_purse(connection)
-        self._waiting, self._stored_at = [], time.monotonic()
-        self.place.say(
-            "generate.progress",
-            wanted=self.wanted,
-            made=self.before + self.made,
-            failed=self.failures.total(),
-            spent_micro=purse.spent_micro,
-            seconds=round(time.monotonic() - self.started, 2),
-        )
 
 
 def import_file(
@@ -195,13 +78,18 @@ def clean(place: Workplace) -> Cleaned:
 def _spec_for(place: Workplace, found: list[Example]) -> Spec:
     """The task's spec. Where no teacher and no person wrote one, it follows the own examples."""
     task = place.task
-    own = [example for example in found if example.origin != "generated" and example.answer.strip()]
+    own = [example for example in found if _is_own(example) and example.answer.strip()]
     if task.spec is not None and (task.author != "examples" or not own):
         return task.spec
     spec = infer(task.description, own)
     if spec != task.spec:
         place.store_task(task.description, spec, "examples")
     return spec
+
+
+def _is_own(example: Example) -> bool:
+    """True if the user brought it, as a row or as a function that makes it."""
+    return example.origin != "generated" or example.maker.startswith("python:")
 
 
 def freeze(place: Workplace) -> Frozen:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from understudy import evaluate as evaluation
-from understudy import score
+from understudy import models, score
 from understudy.errors import UnderstudyError, UsageError
 from understudy.models.local import Local
 from understudy.models.protocol import Model
@@ -52,7 +52,7 @@ def evaluate(place: Workplace) -> Report:
                 spec,
                 system_message=spec.system_message,
                 max_tokens=settings.max_answer_tokens,
-                concurrency=settings.concurrency,
+                concurrency=models.at_once(settings.teacher, settings),
             ):
                 outcomes.append(outcome)
                 if time.monotonic() - told > 0.25:
@@ -65,7 +65,7 @@ def evaluate(place: Workplace) -> Report:
         if "teacher" in names:
             place.paid(work)
         else:
-            run_async(lambda _: work(None), place.say_stopping)
+            run_async(lambda _: work(None), place.say)
     except UnderstudyError as stopped:
         error = stopped  # what was answered until then makes a report all the same
         if not outcomes:

@@ -23,6 +23,9 @@ class Generated:
     seconds: float
     reasons: dict[str, int]
     """Why the others were set apart, or did not come, with counts."""
+    agreement: float | None = None
+    """Where several answers were asked: the mean share that agreed with the one kept, which is
+    about the best that a student can reach."""
 
 
 @dataclass(frozen=True, slots=True)

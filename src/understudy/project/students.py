@@ -34,7 +34,7 @@ def predict(place: Workplace, text: str, name: str) -> str:
         return (await model.complete(request)).text
 
     if not models.is_local(name):
-        return with_teacher(place.database, place.settings, name, ask, place.say_stopping)
+        return with_teacher(place.database, place.settings, name, ask, place.say)
 
     folder = Path(models.local_folder(name)).expanduser() if run is None else run.folder / "model"
 
@@ -45,7 +45,7 @@ def predict(place: Workplace, text: str, name: str) -> str:
         finally:
             await model.close()
 
-    return run_async(ask_local, place.say_stopping)
+    return run_async(ask_local, place.say)
 
 
 def predict_alone(text: str, name: str) -> str:
@@ -65,7 +65,7 @@ def predict_alone(text: str, name: str) -> str:
         finally:
             await model.close()
 
-    return run_async(ask, lambda _: None)
+    return run_async(ask, lambda *_, **__: None)
 
 
 def export_model(place: Workplace, target: Path) -> Exported:

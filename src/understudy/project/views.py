@@ -1,31 +1,15 @@
-"""Reading a project without changing it: status, ledger, doctor."""
+"""Reading a project without changing it: status, ledger, coverage."""
 
 from __future__ import annotations
 
-import importlib.util
-import platform
-import shutil
-import sqlite3
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from understudy import models
-from understudy.errors import UnderstudyError
-from understudy.models.openai_compatible import OpenAICompatible
-from understudy.models.protocol import Endpoint
+from understudy.generate.coverage import Coverage
+from understudy.generate.coverage import coverage as covered
 from understudy.money import MICRO
-from understudy.project.paid import run
 from understudy.project.workplace import Workplace
-from understudy.settings import Settings
-from understudy.store import calls, examples, runs
-
-EXTRAS = {
-    "train": ("torch", "transformers", "trl", "peft", "datasets", "accelerate"),
-    "practice": ("babel",),
-    "parquet": ("pyarrow",),
-}
+from understudy.store import account, calls, examples, runs, tasks, traces
 
 
 def status(place: Workplace) -> dict[str, Any]:
@@ -81,7 +65,7 @@ def _next(body: dict[str, Any]) -> str:
 def ledger(place: Workplace) -> dict[str, Any]:
     """Calls and money: in all, and by purpose, model and state."""
     with place.database.read() as connection:
-        rows, purse = calls.totals(connection), calls.read_purse(connection)
+        rows, purse = account.totals(connection), calls.read_purse(connection)
 
     def number(*states: str) -> int:
         return sum(row["calls"] for row in rows if not states or row["state"] in states)
@@ -111,76 +95,17 @@ def ledger(place: Workplace) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing the doctor looked at. ``ok`` is None where it is only told."""
+def coverage(place: Workplace, wanted: int | None = None) -> Coverage | None:
+    """How the generated examples cover the newest plan; None if there is no plan yet.
 
-    name: str
-    ok: bool | None
-    found: str
-    fix: str = ""
-
-
-def doctor(settings: Settings, place: Workplace | None) -> list[Check]:
-    """Look at the machine, the extras, the project and the teacher. Spends nothing."""
-    checks = [
-        Check("understudy", True, f"{version('understudy')} on Python {platform.python_version()}"),
-        Check("sqlite", True, sqlite3.sqlite_version),
-    ]
-    for extra, packages in EXTRAS.items():
-        missing = [name for name in packages if importlib.util.find_spec(name) is None]
-        fix = f'pip install "understudy[{extra}]"' if missing else ""
-        found = f"missing {', '.join(missing)}" if missing else "installed"
-        checks.append(Check(f"extra {extra}", None if missing else True, found, fix))
-    if place is not None:
-        checks += _project_checks(place)
-    return [*checks, _teacher_check(settings)]
-
-
-def _project_checks(place: Workplace) -> list[Check]:
-    free = shutil.disk_usage(place.folder).free
+    ``wanted`` is how many there should be; by default the most that were ever asked for.
+    """
     with place.database.read() as connection:
-        told = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
-        sound = "; ".join(map(str, told[:3]))
-        orphans = len(connection.exec_driver_sql("PRAGMA foreign_key_check").all())
-        adds_up = calls.adds_up(connection)
-    return [
-        Check("disk", free > 1e9, f"{free / 1e9:.1f} GB free", "Free some space"),
-        Check(
-            "store",
-            sound == "ok" and not orphans,
-            sound if not orphans else f"{orphans} rows point nowhere",
-            "Restore the project from a copy",
-        ),
-        Check(
-            "ledger", adds_up, "adds up" if adds_up else "the purse differs from the sum of calls"
-        ),
-    ]
-
-
-def _teacher_check(settings: Settings) -> Check:
-    try:
-        name = settings.teacher
-        if not name:
-            from understudy.models.address import default_teacher
-
-            name = default_teacher()
-        endpoint, price = models.endpoint(name, settings)
-        listed = run(lambda _: _models(endpoint), lambda _: None)
-    except UnderstudyError as error:
-        return Check("teacher", None if not settings.teacher else False, error.what, error.fix)
-    where = getattr(endpoint, "address").base_url  # noqa: B009 (every endpoint here has one)
-    cost = f"${price.usd_in}/${price.usd_out} per million tokens in/out, {price.source}"
-    told = f"{name} at {where}; {cost}"
-    model = name.partition("#")[2] or name.partition(":")[2] or name
-    if listed and not {name, model} & set(listed):
-        near = ", ".join(listed[:8])
-        return Check("teacher", False, f"{told}; it has no {model}", f"It lists: {near}")
-    return Check("teacher", True, told)
-
-
-async def _models(endpoint: Endpoint) -> list[str]:
-    try:
-        return await endpoint.models() if isinstance(endpoint, OpenAICompatible) else []
-    finally:
-        await endpoint.close()
+        versions = place.versions(connection)
+        plans = (tasks.latest_plan(connection, version) for version in reversed(versions))
+        plan = next((plan for plan in plans if plan is not None), None)
+        if plan is None:
+            return None
+        asked = [data["wanted"] for _, _, data in traces.events(connection, "generate.start")]
+        most = wanted or max(asked, default=place.settings.examples)
+        return covered(plan, examples.cells(connection, versions), most)

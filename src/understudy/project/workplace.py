@@ -75,8 +75,8 @@ class Workplace:
         if "budget" in self._flags:
             self.keep("budget")
         with self.database.write() as connection:
-            for spooled in spool.load(waiting):
-                calls.receive(connection, *spooled)
+            for arrived in spool.load(waiting):
+                calls.receive(connection, [arrived])
             lost = calls.recover(connection)
             calls.set_budget(connection, None if budget is None else to_micro(budget))
         waiting.unlink(missing_ok=True)
@@ -117,11 +117,7 @@ class Workplace:
         """Run asynchronous work with the teacher, through the ledger. Needs ``writing``."""
         from understudy.project.paid import with_teacher
 
-        return with_teacher(self.database, self.settings, self.teacher, work, self.say_stopping)
-
-    def say_stopping(self, in_flight: int) -> None:
-        """Tell that a stop waits for replies."""
-        self.say("ledger.stopping", in_flight=in_flight)
+        return with_teacher(self.database, self.settings, self.teacher, work, self.say)
 
     # -- the task --------------------------------------------------------------------------
 

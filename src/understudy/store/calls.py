@@ -3,27 +3,36 @@
     sent -> received -> settled        a whole reply came; its cost is known
     sent -> failed_unpaid              refused or never arrived: nothing is owed
     sent -> unknown                    it may have been paid for: its reserve counts as spent
+    batched -> received | failed_unpaid    handed to the provider in a batch, to be fetched later
 
 A row is written, with its worst case held, before anything is sent; the raw bytes are stored before
 anybody looks at them. A row that is still ``sent`` when the project is opened belongs to a process
 that died, and becomes ``unknown``. Invariant: the purse's figures equal the sums over the rows.
+
+Every write takes many calls at once: what one transaction costs is shared by all that came while
+the one before it was being committed (commits.py).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from understudy.errors import BudgetReached
-from understudy.models.protocol import Reply, Request
+from understudy.models.protocol import Request
 from understudy.money import usd
-from understudy.store.database import now
+from understudy.store.database import many, now
 from understudy.store.schema import call, purse
 
 Row = sa.Row[tuple[Any, ...]]
+DONE = ("received", "settled")
+"""States of a call whose answer is on disk."""
+HOLDING = ("sent", "received", "batched")
+"""States of a call that holds its reserve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,18 @@ class Purse:
     held_micro: int
 
 
+class Asked(NamedTuple):
+    """A call that somebody wants: its key, and what it may cost at the worst."""
+
+    key: str
+    request: Request
+    model: str
+    identity: str
+    reserve_micro: int
+    batch: int | None = None
+    """Batch that it goes out with; None: by itself, now."""
+
+
 class Sent(NamedTuple):
     """One row of the ledger, as far as it must be known to say what became of it."""
 
@@ -43,55 +64,72 @@ class Sent(NamedTuple):
     reserve_micro: int
 
 
-# Statements are built once: building one takes longer than running it, and a call needs six.
-_FIND = (
+class Arrived(NamedTuple):
+    """The raw bytes of a reply."""
+
+    call: Sent
+    raw: bytes
+    latency_s: float
+
+
+class Ended(NamedTuple):
+    """What became of a call, and what it cost (micro-dollars)."""
+
+    call: Sent
+    state: str
+    cost_micro: int
+    note: str = ""
+    estimated: bool = False
+    """True if the endpoint told no usage, so that the reserve is the cost."""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    finish: str | None = None
+    torn: bytes | None = None
+    """What came of a reply that was torn; kept for the record only."""
+
+
+# Statements are built once: building one takes longer than running it.
+_NEWEST = (
     sa.select(call)
-    .where(call.c.key == sa.bindparam("key"))
-    .order_by(call.c.attempt.desc())
-    .limit(1)
+    .where(call.c.key.in_(sa.bindparam("keys", expanding=True)))
+    .order_by(call.c.attempt)
 )
-_HOLD = (
-    purse.update()
-    .where(
-        sa.or_(
-            purse.c.budget_micro.is_(None),
-            purse.c.spent_micro + purse.c.held_micro + sa.bindparam("reserve")
-            <= purse.c.budget_micro,
-        )
+_INSERT = call.insert()
+_MOVE = purse.update().values(
+    held_micro=purse.c.held_micro + sa.bindparam("held"),
+    spent_micro=purse.c.spent_micro + sa.bindparam("spent"),
+)
+_THAT = (call.c.key == sa.bindparam("b_key")) & (call.c.attempt == sa.bindparam("b_attempt"))
+
+
+def _is(*states: str) -> sa.ColumnElement[bool]:
+    """True in one of those states; written out, since an IN cannot be run for many rows at once."""
+    return sa.or_(*(call.c.state == state for state in states))
+
+
+_ARRIVED: dict[str, Any] = {"state": "received", "cost_micro": None}
+_ARRIVED.update({name: sa.bindparam(name) for name in ("raw", "ended_at", "latency_ms")})
+_RECEIVE = (
+    call.update().where(_THAT, _is("sent", "batched")).values(_ARRIVED),
+    call.update().where(_THAT, call.c.state == "unknown").values(_ARRIVED),
+)
+_ENDED: dict[str, Any] = {
+    name: sa.bindparam(name)
+    for name in (
+        *("state", "cost_micro", "estimated", "input_tokens", "output_tokens"),
+        *("finish", "note"),
     )
-    .values(held_micro=purse.c.held_micro + sa.bindparam("reserve"))
+}
+_ENDED["ended_at"] = sa.func.coalesce(call.c.ended_at, sa.bindparam("ended_at"))
+_ENDED["raw"] = sa.func.coalesce(call.c.raw, sa.bindparam("raw"))
+_END = (
+    call.update().where(_THAT, _is(*HOLDING)).values(_ENDED),
+    call.update().where(_THAT, call.c.state == "unknown").values(_ENDED),
 )
-_SENT = call.insert().values(state="sent", estimated=0, note="")
-_SPEND = purse.update().values(
-    held_micro=purse.c.held_micro - sa.bindparam("reserve"),
-    spent_micro=purse.c.spent_micro + sa.bindparam("cost"),
-)
 
 
-def _ending(*columns: str) -> tuple[tuple[str, ...], sa.Update]:
-    """The statement that writes those columns of one row."""
-    row = (
-        (call.c.key == sa.bindparam("b_key"))
-        & (call.c.attempt == sa.bindparam("b_attempt"))
-        & call.c.state.in_(sa.bindparam("b_open", expanding=True))
-    )
-    values: dict[str, sa.BindParameter[object]] = {name: sa.bindparam(name) for name in columns}
-    return columns, call.update().where(row).values(values)
-
-
-_OPEN = ["sent", "received"]
-"""States that are not yet the end of a call."""
-_END = dict(
-    [
-        _ending("state", "raw", "ended_at", "latency_ms", "cost_micro"),
-        _ending(
-            *("state", "cost_micro", "estimated", "input_tokens", "output_tokens"),
-            *("finish", "note"),
-        ),
-        _ending("state", "cost_micro", "ended_at", "note"),
-        _ending("state", "cost_micro", "ended_at", "note", "raw"),
-    ]
-)
+class EndedElsewhere(Exception):
+    """One of many calls is no longer open; they must be written one by one."""
 
 
 def read_purse(connection: sa.Connection) -> Purse:
@@ -105,107 +143,150 @@ def set_budget(connection: sa.Connection, budget_micro: int | None) -> None:
     connection.execute(purse.update().values(budget_micro=budget_micro))
 
 
-def last_attempt(connection: sa.Connection, key: str) -> Row | None:
-    """The newest row of that key."""
-    return connection.execute(_FIND, {"key": key}).one_or_none()
+def newest(connection: sa.Connection, keys: Sequence[str]) -> dict[str, Row]:
+    """The newest row of each key that has one."""
+    return {row.key: row for row in connection.execute(_NEWEST, {"keys": list(keys)})}
 
 
-def reserve(
-    connection: sa.Connection,
-    key: str,
-    attempt: int,
-    request: Request,
-    *,
-    model: str,
-    identity: str,
-    reserve_micro: int,
-) -> None:
-    """Hold the worst case and record the call as sent. Raises BudgetReached, leaving no trace."""
-    if not connection.execute(_HOLD, {"reserve": reserve_micro}).rowcount:
-        now_in = read_purse(connection)
-        raise BudgetReached(
-            f"the next call could cost {usd(reserve_micro)}, and "
-            f"{usd(now_in.spent_micro + now_in.held_micro)} of the budget of "
-            f"{usd(now_in.budget_micro or 0)} is gone or reserved",
-            "Everything so far is saved; go on with a higher --budget",
-        )
-    connection.execute(
-        _SENT,
-        {
-            "key": key,
-            "attempt": attempt,
-            "purpose": request.purpose,
-            "model": model,
-            "identity": identity,
-            "request": json.dumps(request.messages, ensure_ascii=False),
-            "reserve_micro": reserve_micro,
-            "sent_at": now(),
-        },
-    )
+def begin(
+    connection: sa.Connection, asked: Sequence[Asked], resend: Callable[[Row], bool]
+) -> list[Row | Sent | BudgetReached]:
+    """Hold the worst case of each call and record it as sent (or batched).
+
+    A call that has a row already is not sent again, and the row is what comes back, unless nothing
+    is owed for it (failed_unpaid) or ``resend`` says so. One that could pass the budget leaves no
+    trace.
+    """
+    known = newest(connection, [one.key for one in asked])
+    now_in = read_purse(connection)
+    gone = now_in.spent_micro + now_in.held_micro
+    results: list[Row | Sent | BudgetReached] = []
+    rows: list[dict[str, Any]] = []
+    before, at = gone, now()
+    for one in asked:
+        row = known.get(one.key)
+        if row is not None and row.state != "failed_unpaid" and not resend(row):
+            results.append(row)
+        elif now_in.budget_micro is not None and gone + one.reserve_micro > now_in.budget_micro:
+            results.append(_too_dear(one.reserve_micro, gone, now_in))
+        else:
+            gone += one.reserve_micro
+            sent = Sent(one.key, 1 if row is None else row.attempt + 1, one.reserve_micro)
+            results.append(sent)
+            rows.append(_row(one, sent.attempt, at))
+    if rows:
+        many(connection, _INSERT, rows)
+        connection.execute(_MOVE, {"held": gone - before, "spent": 0})
+    return results
 
 
-def receive(connection: sa.Connection, call: Sent, raw: bytes, latency_s: float) -> None:
-    """Put the raw bytes on disk. Nothing has looked at them yet."""
-    _end(
-        connection,
-        call,
-        None,
-        state="received",
-        raw=raw,
-        ended_at=now(),
-        latency_ms=round(latency_s * 1000),
-        cost_micro=None,
-    )
-
-
-def settle(
-    connection: sa.Connection,
-    call: Sent,
-    cost_micro: int | None,
-    reply: Reply | None,
-    note: str = "",
-) -> None:
-    """Turn the reserve into the cost; without usage in the reply the reserve is the cost."""
-    cost = call.reserve_micro if cost_micro is None else cost_micro
-    _end(
-        connection,
-        call,
-        cost,
-        state="settled",
-        cost_micro=cost,
-        estimated=int(cost_micro is None),
-        input_tokens=reply.input_tokens if reply else None,
-        output_tokens=reply.output_tokens if reply else None,
-        finish=reply.finish if reply else None,
-        note=note,
-    )
-
-
-def free(connection: sa.Connection, call: Sent, note: str) -> None:
-    """Give the reserve back: the call was refused or never arrived."""
-    _end(connection, call, 0, state="failed_unpaid", cost_micro=0, ended_at=now(), note=note)
-
-
-def lose(connection: sa.Connection, call: Sent, note: str, torn: bytes = b"") -> None:
-    """Count the reserve as spent: nobody knows whether the call was paid for."""
-    cost = call.reserve_micro
-    values: dict[str, object] = {
-        "cost_micro": cost,
-        "ended_at": now(),
-        "note": note,
-        "raw": torn or None,
+def _row(asked: Asked, attempt: int, at: str) -> dict[str, Any]:
+    return {
+        "key": asked.key,
+        "attempt": attempt,
+        "state": "sent" if asked.batch is None else "batched",
+        "purpose": asked.request.purpose,
+        "model": asked.model,
+        "identity": asked.identity,
+        "request": json.dumps(asked.request.messages, ensure_ascii=False),
+        "reserve_micro": asked.reserve_micro,
+        "estimated": 0,
+        "note": "",
+        "sent_at": at,
+        "batch": asked.batch,
     }
-    _end(connection, call, cost, state="unknown", **values)
+
+
+def _too_dear(reserve: int, gone: int, now_in: Purse) -> BudgetReached:
+    budget = now_in.budget_micro or 0
+    told = f"{usd(gone)} of the budget of {usd(budget)} is gone or reserved"
+    if now_in.spent_micro > budget:
+        told = (
+            f"{usd(now_in.spent_micro)} is spent, {usd(now_in.spent_micro - budget)} more than "
+            "the budget: it was lowered, or the endpoint billed more than the limit it was sent"
+        )
+    return BudgetReached(
+        f"the next call could cost {usd(reserve)}, and {told}",
+        "Everything so far is saved; go on with a higher --budget",
+    )
+
+
+def receive(connection: sa.Connection, arrived: Sequence[Arrived]) -> None:
+    """Put raw bytes on disk. Nothing has looked at them yet. Raises EndedElsewhere for many."""
+    at = now()
+    rows = [
+        {
+            "b_key": one.call.key,
+            "b_attempt": one.call.attempt,
+            "raw": one.raw,
+            "ended_at": at,
+            "latency_ms": round(one.latency_s * 1000),
+        }
+        for one in arrived
+    ]
+    open_row, lost_row = _RECEIVE
+    if many(connection, open_row, rows) == len(rows):
+        return
+    if len(rows) > 1:
+        raise EndedElsewhere
+    if many(connection, lost_row, rows):
+        # It was given up as unknown, and arrived after all: held again until it is settled.
+        reserve = arrived[0].call.reserve_micro
+        connection.execute(_MOVE, {"held": reserve, "spent": -reserve})
+
+
+def end(connection: sa.Connection, ended: Sequence[Ended]) -> None:
+    """Write what became of calls, and move the purse from held to spent, once for each call.
+
+    A call that another process has meanwhile declared unknown is spent already: only the difference
+    to its cost is moved. Raises EndedElsewhere if that is so for one of many.
+    """
+    if not ended:
+        return
+    at = now()
+    rows = [
+        {
+            "b_key": one.call.key,
+            "b_attempt": one.call.attempt,
+            "state": one.state,
+            "cost_micro": one.cost_micro,
+            "estimated": int(one.estimated),
+            "input_tokens": one.input_tokens,
+            "output_tokens": one.output_tokens,
+            "finish": one.finish,
+            "note": one.note,
+            "ended_at": at,
+            "raw": one.torn,
+        }
+        for one in ended
+    ]
+    reserved = sum(one.call.reserve_micro for one in ended)
+    cost = sum(one.cost_micro for one in ended)
+    open_row, lost_row = _END
+    if many(connection, open_row, rows) == len(rows):
+        connection.execute(_MOVE, {"held": -reserved, "spent": cost})
+        return
+    if len(rows) > 1:
+        raise EndedElsewhere
+    if many(connection, lost_row, rows):
+        connection.execute(_MOVE, {"held": 0, "spent": cost - reserved})
+
+
+def freed(sent: Sent, note: str) -> Ended:
+    """It was refused or never arrived: the reserve is given back."""
+    return Ended(sent, "failed_unpaid", 0, note)
+
+
+def lost(sent: Sent, note: str, torn: bytes = b"") -> Ended:
+    """Nobody knows whether the call was paid for: its reserve counts as spent."""
+    return Ended(sent, "unknown", sent.reserve_micro, note, torn=torn or None)
 
 
 def recover(connection: sa.Connection) -> int:
     """Mark what a dead process left in flight as unknown; how many. Needs the writer's lock."""
-    left = [
-        Sent(row.key, row.attempt, row.reserve_micro)
-        for row in connection.execute(sa.select(call).where(call.c.state == "sent"))
-    ]
-    for one in left:
-        lose(connection, one, "the process ended while this call was in flight")
+    found = connection.execute(sa.select(call).where(call.c.state == "sent"))
+    left = [Sent(row.key, row.attempt, row.reserve_micro) for row in found]
+    end(connection, [lost(one, "the process ended while this call was in flight") for one in left])
     return len(left)
 
 
@@ -215,67 +296,7 @@ def received(connection: sa.Connection, identity: str) -> list[Row]:
     return list(connection.execute(query))
 
 
-def totals(connection: sa.Connection) -> list[dict[str, Any]]:
-    """Calls, cost and tokens by purpose, model and state."""
-    rows = connection.execute(
-        sa.select(
-            call.c.purpose,
-            call.c.model,
-            call.c.state,
-            sa.func.count().label("calls"),
-            sa.func.sum(call.c.cost_micro).label("cost_micro"),
-            sa.func.sum(call.c.input_tokens).label("input_tokens"),
-            sa.func.sum(call.c.output_tokens).label("output_tokens"),
-            sa.func.sum(call.c.estimated).label("estimated"),
-        )
-        .group_by(call.c.purpose, call.c.model, call.c.state)
-        .order_by(call.c.purpose, call.c.model, call.c.state)
-    )
-    return [dict(row) for row in rows.mappings()]
-
-
-def adds_up(connection: sa.Connection) -> bool:
-    """True if the purse equals the sums over the rows."""
-    now_in = read_purse(connection)
-    over = sa.select(sa.func.coalesce(sa.func.sum(call.c.cost_micro), 0))
-    held = sa.select(sa.func.coalesce(sa.func.sum(call.c.reserve_micro), 0))
-    return (
-        connection.scalar(over) == now_in.spent_micro
-        and connection.scalar(held.where(call.c.state.in_(("sent", "received"))))
-        == now_in.held_micro
-    )
-
-
-def counted(connection: sa.Connection) -> int:
-    """How many times anything was sent."""
-    return connection.scalar(sa.select(sa.func.count()).select_from(call)) or 0
-
-
-def settled(connection: sa.Connection, purpose: str, model: str) -> list[tuple[int, float]]:
-    """Cost in micro-dollars and latency in seconds of each settled call of that purpose."""
-    rows = connection.execute(
-        sa.select(call.c.cost_micro, call.c.latency_ms).where(
-            call.c.purpose == purpose, call.c.model == model, call.c.state == "settled"
-        )
-    )
-    return [(row.cost_micro, (row.latency_ms or 0) / 1000) for row in rows]
-
-
-def _end(connection: sa.Connection, sent: Sent, cost: int | None, /, **values: object) -> None:
-    """Write what became of a call, and move the purse: from held to spent, once.
-
-    A call that another process has meanwhile declared unknown is spent already: only the difference
-    to its cost is moved.
-    """
-    key = {"b_key": sent.key, "b_attempt": sent.attempt}
-    ended = _END[tuple(values)]
-    if connection.execute(ended, {**key, **values, "b_open": _OPEN}).rowcount:
-        if cost is not None:
-            connection.execute(_SPEND, {"reserve": sent.reserve_micro, "cost": cost})
-    elif connection.execute(ended, {**key, **values, "b_open": ["unknown"]}).rowcount:
-        if cost is None:  # received after all: it is held again until it is settled
-            connection.execute(
-                _SPEND, {"reserve": -sent.reserve_micro, "cost": -sent.reserve_micro}
-            )
-        else:
-            connection.execute(_SPEND, {"reserve": 0, "cost": cost - sent.reserve_micro})
+def keys(connection: sa.Connection, identity: str) -> list[str]:
+    """Keys of all calls ever made to an endpoint."""
+    query = sa.select(call.c.key).where(call.c.identity == identity)
+    return list(connection.scalars(query))

@@ -37,3 +37,14 @@ def after(connection: sa.Connection, seq: int, limit: int = 1000) -> list[Event]
 def last(connection: sa.Connection) -> int:
     """Sequence number of the newest event; 0 if there is none."""
     return connection.scalar(sa.select(sa.func.max(schema.event.c.seq))) or 0
+
+
+def last_of(connection: sa.Connection, kind: str) -> Event | None:
+    """The newest event of that kind, or None."""
+    row = connection.execute(
+        sa.select(schema.event)
+        .where(schema.event.c.kind == kind)
+        .order_by(schema.event.c.seq.desc())
+        .limit(1)
+    ).one_or_none()
+    return None if row is None else Event(row.kind, json.loads(row.data), row.seq, row.at)

@@ -11,7 +11,10 @@ from sqlalchemy.dialects.sqlite import insert
 
 from understudy.example import Example, Message, Origin, State
 from understudy.store import schema
-from understudy.store.database import now
+from understudy.store.database import many, now
+from understudy.task import Cell
+
+_ADD = insert(schema.example).on_conflict_do_nothing()
 
 
 def add(connection: sa.Connection, examples: Iterable[Example]) -> int:
@@ -19,10 +22,7 @@ def add(connection: sa.Connection, examples: Iterable[Example]) -> int:
     rows = [_row(example) for example in examples]
     if not rows:
         return 0
-    before = connection.scalar(sa.select(sa.func.count()).select_from(schema.example)) or 0
-    connection.execute(insert(schema.example).on_conflict_do_nothing(), rows)
-    after = connection.scalar(sa.select(sa.func.count()).select_from(schema.example)) or 0
-    return after - before
+    return many(connection, _ADD, rows)
 
 
 def decide(connection: sa.Connection, examples: Iterable[Example]) -> None:
@@ -55,15 +55,39 @@ def stream(
         yield example_of(row)
 
 
-def generated(connection: sa.Connection, versions: Collection[int]) -> int:
-    """How many examples were generated for these versions of the task, in any state."""
+def generated(
+    connection: sa.Connection,
+    versions: Collection[int],
+    *,
+    state: State | None = None,
+    cell: Cell | None = None,
+) -> int:
+    """How many examples were generated for these versions of the task.
+
+    In any state, or only in one; in any cell, or only where these attributes have these values.
+    """
     table = schema.example
     query = (
         sa.select(sa.func.count())
         .select_from(table)
         .where(table.c.origin == "generated", table.c.task_version.in_(versions))
     )
+    if state is not None:
+        query = query.where(table.c.state == state)
+    for name, value in (cell or {}).items():
+        path = f"$.{json.dumps(name, ensure_ascii=False)}"
+        query = query.where(sa.func.json_extract(table.c.cell, path) == value)
     return connection.scalar(query) or 0
+
+
+def cells(connection: sa.Connection, versions: Collection[int]) -> Iterator[tuple[Cell, State]]:
+    """Cell and state of each example that was generated for these versions of the task."""
+    table = schema.example
+    query = sa.select(table.c.cell, table.c.state).where(
+        table.c.origin == "generated", table.c.task_version.in_(versions)
+    )
+    for row in connection.execution_options(yield_per=1000).execute(query):
+        yield json.loads(row.cell), row.state
 
 
 def of_other_versions(connection: sa.Connection, versions: Collection[int]) -> int:
@@ -117,6 +141,9 @@ def example_of(row: sa.Row[tuple[object, ...]]) -> Example:
         source=row.source,
         cell=json.loads(row.cell),
         task_version=row.task_version,
+        agreement=row.agreement,
+        parent=row.parent,
+        terms=row.terms,
         id=row.id,
     )
 
@@ -134,5 +161,8 @@ def _row(example: Example) -> dict[str, object]:
         "source": example.source,
         "cell": json.dumps(example.cell, ensure_ascii=False),
         "task_version": example.task_version,
+        "agreement": example.agreement,
+        "parent": example.parent,
+        "terms": example.terms,
         "at": now(),
     }

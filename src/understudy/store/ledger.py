@@ -1,10 +1,11 @@
 """The ledger: a Model around an Endpoint, through which every paid call goes.
 
-For each call: is its answer on disk already? Then it costs nothing. Else hold the worst case, send,
-store the raw bytes, understand them, settle. A stage cannot forget any of this, because all it sees
-is a Model. What may be sent again: a refused call (nothing is owed) after the wait it asks for, and
-a failure that the endpoint itself reports (HTTP 5xx; counted as spent each time). A torn connection
-or a time-out is resent only when the user says so, because the answer may have been paid for.
+For each call: is its answer on disk already? Then it costs nothing. Else wait for its turn, hold
+the worst case, send, store the raw bytes, understand them, settle. A stage cannot forget any of
+this, because all it sees is a Model. What may be sent again: a refused call (nothing is owed) after
+the wait it asks for, and a failure that the endpoint itself reports (HTTP 5xx; counted as spent
+each time). A torn connection or a time-out is resent only when the user says so, because the answer
+may have been paid for.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
@@ -31,25 +33,53 @@ from understudy.models.protocol import (
 )
 from understudy.money import Price
 from understudy.store import calls, spool
+from understudy.store.calls import Arrived, Asked, Ended, Row, Sent
 from understudy.store.commits import GroupCommit
 from understudy.store.database import Database
-from understudy.store.pace import Pace
+from understudy.store.pace import Pace, Turn
 
+T = TypeVar("T")
 LOW_DISK_BYTES = 8_000_000
 """Sending stops below this much free disk, so that replies in flight still find room."""
+BYTES_PER_TOKEN = 4
+"""Of ordinary text; only for estimating how much of a rate limit a call takes."""
 
 
 @dataclass
 class _Tries:
     """What one call has been through. ``patience_ends`` is on the loop's clock."""
 
-    patience_ends: float
     sent: int = 0
     waited: int = 0
+    patience_ends: float | None = None
+
+
+@dataclass
+class _Flight:
+    """A call under way, and who else waits for it."""
+
+    task: asyncio.Task[object] | None
+    waiting: list[asyncio.Future[Reply]] = field(default_factory=list)
+
+    def ended(self, result: Reply | BaseException) -> None:
+        """Tell them all."""
+        for one in self.waiting:
+            if one.done():
+                continue
+            if isinstance(result, Reply):
+                one.set_result(result)
+            elif isinstance(result, Exception):
+                one.set_exception(result)
+            else:
+                one.cancel()
 
 
 class Ledger:
-    """One endpoint's calls for one project."""
+    """One endpoint's calls for one project.
+
+    ``dearer`` gives the price of another model name, or None: a reply that says it came from
+    another model than was asked is booked at the higher of the two prices.
+    """
 
     def __init__(
         self,
@@ -59,45 +89,81 @@ class Ledger:
         *,
         max_attempts: int,
         max_wait_s: float,
+        concurrency: int = 16,
         resend_unknown: bool = False,
+        dearer: Callable[[str], Price | None] = lambda _: None,
+        say: Callable[..., None] = lambda *_, **__: None,
     ) -> None:
         self.name = endpoint.name
+        self.slowest_s = 0.0
+        """Longest that a reply took so far."""
         self._database = database
         self._endpoint = endpoint
         self._price = price
         self._max_attempts = max_attempts
         self._resend_unknown = resend_unknown
-        self._pace = Pace(max_wait_s)
+        self._dearer = dearer
+        self._say = say
+        self._pace = Pace(concurrency=concurrency, max_wait_s=max_wait_s, say=say)
         self._commits = GroupCommit(database)
-        self._flying: dict[str, asyncio.Task[Reply]] = {}
+        self._flying: dict[str, _Flight] = {}
+        self._landed = asyncio.Event()  # set when the last one has
+        self._sent_before = self._keys()
         self._held = 0  # calls of ours that hold a reserve
         self._freed = asyncio.Event()  # set for a moment whenever one of them is booked
+        self._output_tokens = 0.0  # of a reply, as they go
+        self._others: set[str] = set()  # models that answered though another was asked
         self._error: BaseException | None = None  # the first one that nobody waited for
+
+    def _keys(self) -> set[int]:
+        """The first 15 digits of every key that has a row: most calls are new, and not looked up.
+
+        What is taken for known by mistake is looked up for nothing; the rows themselves decide.
+        """
+        with self._database.read() as connection:
+            return {int(key[:15], 16) for key in calls.keys(connection, self._endpoint.identity)}
+
+    # -- asking ----------------------------------------------------------------------------
 
     async def complete(self, request: Request) -> Reply:
         """The reply to ``request``: from disk if it was ever received, else bought.
 
         Raises CallFailed if this call gave no answer; BudgetReached, ProviderRefused, DiskError or
-        Stopped if no other will either.
+        Stopped if no other will either. Whoever cancels it gives up a call that may be paid for:
+        on an error wait for the others instead.
         """
         key = request.key(self._endpoint.identity)
-        task = self._flying.get(key)
-        if task is None:
-            task = asyncio.create_task(self._call(key, request))
-            self._flying[key] = task
-            task.add_done_callback(partial(self._landed, key))
-        # Whoever asked may be cancelled; a call that was sent is finished all the same.
-        return await asyncio.shield(task)
+        if key in self._flying:
+            return await self._as_the_other(key)
+        flight = self._flying[key] = _Flight(asyncio.current_task())
+        try:
+            reply = await self._call(key, request)
+        except BaseException as error:
+            flight.ended(error)
+            raise
+        else:
+            flight.ended(reply)
+            return reply
+        finally:
+            del self._flying[key]
+            if not self._flying:
+                self._landed.set()
 
-    def _landed(self, key: str, task: asyncio.Task[Reply]) -> None:
-        del self._flying[key]
-        if not task.cancelled():
-            task.exception()  # seen: nobody may be waiting for it any more
+    def _as_the_other(self, key: str) -> asyncio.Future[Reply]:
+        """What the call will bring that asks the very same at this moment."""
+        waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._flying[key].waiting.append(waiting)
+        return waiting
 
     @property
     def in_flight(self) -> int:
-        """Calls under way."""
-        return len(self._flying)
+        """Calls that were sent and not yet booked."""
+        return self._held
+
+    @property
+    def database(self) -> Database:
+        """Where the rows are."""
+        return self._database
 
     def stop(self) -> None:
         """Send nothing new. Calls in flight go on."""
@@ -105,8 +171,9 @@ class Ledger:
 
     def abandon(self) -> None:
         """Give up the calls in flight; they become unknown when the project is next opened."""
-        for task in self._flying.values():
-            task.cancel()
+        for flight in self._flying.values():
+            if flight.task is not None:
+                flight.task.cancel()
 
     async def close(self) -> None:
         """Wait for the calls in flight, store what they bring, close the endpoint.
@@ -115,124 +182,187 @@ class Ledger:
         """
         self.stop()
         while self._flying:
-            await asyncio.wait(list(self._flying.values()))
+            self._landed.clear()
+            await self._landed.wait()
         await self._commits.drain()
         await self._endpoint.close()
         if self._error is not None:
             raise self._error
 
+    async def submit(self, write: Callable[[Connection], T]) -> T:
+        """Write something else to the project, in the same transactions as the calls."""
+        return await self._commits.submit_one(write)
+
+    # -- one call --------------------------------------------------------------------------
+
     async def _call(self, key: str, request: Request) -> Reply:
-        tries = _Tries(asyncio.get_running_loop().time() + self._pace.max_wait_s)
+        tries = _Tries()
+        if int(key[:15], 16) in self._sent_before:
+            row = await self._commits.submit(self._find, key)
+            if row is not None and not self._goes_out(row):
+                return await self._answer_of(row)
         while True:
-            await self._pace.turn()
+            body = self._endpoint.prepare(request)
+            turn = await self._pace.turn(self._tokens(body, request))
             try:
-                found = await self._commits.submit(partial(self._find_or_reserve, key, request))
-            except BudgetReached:
-                if not self._held:
-                    raise
-                await self._freed.wait()  # what calls in flight hold is mostly given back
-                continue
-            if isinstance(found, Reply):
-                return found
-            self._held += 1
-            try:
-                return await self._send(found, request)
-            except ProviderRefused as error:
-                await self._book(partial(_free, found, error))
-                raise
+                found = await self._begin(key, request, body)
+                if found is None:
+                    continue
+                if not isinstance(found, Sent):
+                    return await self._answer_of(found)
+                return await self._send(found, body, turn)
             except Unpaid as error:
-                await self._book(partial(_free, found, error))
                 await self._after_refusal(error, tries)
             except Lost as error:
-                await self._book(partial(_lose, found, error))
                 self._pace.failed(error)
                 tries.sent += 1
                 if not error.again or tries.sent == self._max_attempts:
                     raise CallFailed(error.what, error.fix) from None
-                await self._pace.back_off(None, tries.sent)
+                await self._pace.back_off(tries.sent)
+            finally:
+                self._pace.leave(turn)
+
+    async def _begin(self, key: str, request: Request, body: bytes) -> Row | Sent | None:
+        """Hold the worst case; None if that has to wait until calls in flight are booked."""
+        reserve = self._price.worst_micro(len(body), request.max_tokens)
+        asked = Asked(key, request, self.name, self._endpoint.identity, reserve)
+        try:
+            return await self._commits.submit(self._reserve, asked)
+        except BudgetReached:
+            if not self._held:
+                raise
+            await self._freed.wait()  # what calls in flight hold is mostly given back
+            return None
+
+    async def _send(self, sent: Sent, body: bytes, turn: Turn) -> Reply:
+        self._held += 1
+        started = time.monotonic()
+        try:
+            raw, limits = await self._endpoint.send(body)
+        except ProviderRefused as error:
+            await self._book(calls.freed(sent, error.what))
+            raise
+        except Unpaid as error:
+            booked = self._book(calls.freed(sent, error.what))
+            # Told before the slot is free, so that nobody else runs into the same refusal.
+            self._pace.heard(turn, error.limits)
+            if error.busy:
+                self._pace.refused(turn, error.wait_s)
+            await booked
+            raise
+        except Lost as error:
+            await self._book(calls.lost(sent, error.what, error.torn))
+            raise
+        finally:
+            self._pace.leave(turn)
+        seconds = round(time.monotonic() - started, 3)
+        self.slowest_s = max(self.slowest_s, seconds)
+        self._pace.heard(turn, limits)
+        await self._store(Arrived(sent, raw, seconds))
+        try:
+            reply = self._endpoint.read(raw)
+        except Unreadable as error:
+            await self._book(self._ended(sent, error))
+            self._pace.failed(error)
+            raise
+        ended = self._ended(sent, reply)
+        # The bytes are safe; whoever asked need not wait until the books are done.
+        self._book(ended)
+        self._learn(reply, turn)
+        return replace(reply, cost_micro=ended.cost_micro, latency_s=seconds, key=sent.key)
+
+    async def _store(self, arrived: Arrived) -> None:
+        """Put the raw bytes on disk: into the database, or beside it if that cannot take them."""
+        try:
+            await self._commits.submit(calls.receive, arrived)
+        except UnderstudyError:
+            spool.save(spool_file(self._database.path), arrived)
+            raise
 
     async def _after_refusal(self, error: Unpaid, tries: _Tries) -> None:
         """Wait until the call may be sent again; or raise, if that would not help."""
         if not error.again:
             self._pace.failed(error)
             raise CallFailed(error.what, error.fix) from None
-        tries.sent += not error.busy
-        out_of_patience = error.busy and asyncio.get_running_loop().time() > tries.patience_ends
+        if error.learned:
+            self._say("teacher.quirk", teacher=self.name, learned=error.learned, why=error.what)
+        tries.sent += not (error.busy or error.learned)
+        clock = asyncio.get_running_loop().time()
+        if error.busy and tries.patience_ends is None:
+            tries.patience_ends = clock + self._pace.max_wait_s
+        out_of_patience = error.busy and clock > (tries.patience_ends or clock)
         if tries.sent == self._max_attempts or out_of_patience:
             raise ProviderRefused(error.what, error.fix or "Try again later") from None
-        if error.busy or error.wait_s is None:
+        if not error.learned and not (error.busy and error.wait_s):
             tries.waited += 1
-            await self._pace.back_off(error.wait_s, tries.waited)
+            await self._pace.back_off(tries.waited)
 
-    def _find_or_reserve(
-        self, key: str, request: Request, connection: Connection
-    ) -> Reply | calls.Sent:
-        """In one transaction: the reply on disk, or a new row with its reserve held."""
-        row = calls.last_attempt(connection, key)
-        if row is not None and row.state in ("received", "settled"):
-            return self._stored(connection, row)
-        if row is not None and row.state == "unknown" and not self._may_resend(row):
-            unknown = CallFailed(
-                f"outcome unknown ({row.note}); counted as spent",
-                "--resend-unknown sends such calls again",
-            )
-            unknown.stored = True
-            raise unknown
+    # -- what is on disk -------------------------------------------------------------------
+
+    def _find(self, connection: Connection, keys: list[str]) -> list[Row | None]:
+        found = calls.newest(connection, keys)
+        return [found.get(key) for key in keys]
+
+    def _reserve(
+        self, connection: Connection, asked: list[Asked]
+    ) -> list[Row | Sent | BudgetReached]:
         if shutil.disk_usage(self._database.path.parent).free < LOW_DISK_BYTES:
             raise DiskError(
                 f"the disk of {self._database.path.parent} is nearly full",
                 "Free some space and run the same command; everything so far is saved",
             )
-        attempt = row.attempt + 1 if row is not None else 1
-        reserve = self._price.worst_micro(self._endpoint.size(request), request.max_tokens)
-        calls.reserve(
-            connection,
-            key,
-            attempt,
-            request,
-            model=self.name,
-            identity=self._endpoint.identity,
-            reserve_micro=reserve,
-        )
-        return calls.Sent(key, attempt, reserve)
+        return calls.begin(connection, asked, self._may_resend)
+
+    def _may_resend(self, row: Row) -> bool:
+        own_fault = row.note.startswith("HTTP 5")  # the endpoint itself said that it failed
+        erased = row.state == "settled" and row.raw is None  # by purge
+        return erased or (row.state == "unknown" and (self._resend_unknown or own_fault))
+
+    def _goes_out(self, row: Row) -> bool:
+        return row.state == "failed_unpaid" or self._may_resend(row)
+
+    async def _answer_of(self, row: Row) -> Reply:
+        """The reply on disk; settled now if a crash came between storing and settling it."""
+        if row.state not in calls.DONE:
+            what = {
+                "batched": "it waits for a batch of the provider",
+                "sent": "it is under way in another process",
+            }.get(row.state, f"outcome unknown ({row.note}); counted as spent")
+            failed = CallFailed(what, "--resend-unknown sends calls of unknown outcome again")
+            failed.stored = True
+            raise failed
+        result = self._read(row)
+        cost = row.cost_micro
+        if row.state == "received":
+            ended = self._ended(Sent(row.key, row.attempt, row.reserve_micro), result)
+            await self._commits.submit(calls.end, ended)
+            cost = ended.cost_micro
+        if isinstance(result, Unreadable):
+            raise result
+        seconds = (row.latency_ms or 0) / 1000
+        return replace(result, cost_micro=cost, latency_s=seconds, key=row.key, stored=True)
+
+    def _read(self, row: Row) -> Reply | Unreadable:
+        try:
+            return self._endpoint.read(row.raw)
+        except Unreadable as error:
+            error.stored = True
+            return error
 
     async def catch_up(self) -> None:
         """Settle replies that a crash left between being stored and being settled."""
-        await self._commits.submit(self._settle_received)
-
-    def _settle_received(self, connection: Connection) -> None:
-        for row in calls.received(connection, self._endpoint.identity):
+        rows = await self._commits.submit_one(
+            lambda connection: calls.received(connection, self._endpoint.identity)
+        )
+        for row in rows:
             with suppress(Unreadable):
-                self._stored(connection, row)
+                await self._answer_of(row)
 
-    def _may_resend(self, row: calls.Row) -> bool:
-        return self._resend_unknown or row.note.startswith("HTTP 5")
+    # -- the books -------------------------------------------------------------------------
 
-    async def _send(self, sent: calls.Sent, request: Request) -> Reply:
-        started = time.monotonic()
-        raw = await self._endpoint.send(request)
-        seconds = round(time.monotonic() - started, 3)
-        try:
-            await self._commits.submit(lambda c: calls.receive(c, sent, raw, seconds))
-        except UnderstudyError:
-            spool.save(spool_file(self._database.path), spool.Spooled(sent, raw, seconds))
-            raise
-        try:
-            reply = self._endpoint.read(raw)
-        except Unreadable as error:
-            await self._book(partial(self._settle, sent, error))
-            self._pace.failed(error)
-            raise
-        self._pace.answered()
-        # The bytes are safe; whoever asked need not wait until the books are done.
-        self._book(partial(self._settle, sent, reply))
-        cost = self._cost(reply)
-        paid = sent.reserve_micro if cost is None else cost
-        return replace(reply, cost_micro=paid, latency_s=seconds, key=sent.key)
-
-    def _book(self, write: partial[None]) -> asyncio.Future[None]:
+    def _book(self, ended: Ended) -> asyncio.Future[None]:
         """Write what became of a call; its reserve is then free for others."""
-        booked = self._commits.submit(write)
+        booked: asyncio.Future[None] = self._commits.submit(calls.end, ended)
         booked.add_done_callback(self._booked)
         return booked
 
@@ -243,46 +373,58 @@ class Ledger:
         if not booked.cancelled():
             self._error = self._error or booked.exception()
 
-    def _settle(self, sent: calls.Sent, result: Reply | Unreadable, connection: Connection) -> None:
-        """Book what a reply cost; one that cannot be read is paid for too."""
-        if isinstance(result, Reply):
-            calls.settle(connection, sent, self._cost(result), result)
-        else:
-            calls.settle(connection, sent, None, None, result.what)
-
-    def _cost(self, reply: Reply) -> int | None:
-        if reply.input_tokens is None or reply.output_tokens is None:
-            return None
-        return self._price.cost_micro(reply.input_tokens, reply.output_tokens)
-
-    def _stored(self, connection: Connection, row: calls.Row) -> Reply:
-        """The reply on disk; settled now if a crash came between storing and settling it."""
-        result: Reply | Unreadable
-        try:
-            result = self._endpoint.read(row.raw)
-        except Unreadable as error:
-            error.stored = True
-            result = error
-        if row.state == "received":
-            sent = calls.Sent(row.key, row.attempt, row.reserve_micro)
-            self._settle(sent, result, connection)
-            row = calls.last_attempt(connection, row.key) or row
+    def _ended(self, sent: Sent, result: Reply | Unreadable) -> Ended:
+        """What a reply cost; one that cannot be read, or tells no usage, costs its reserve."""
         if isinstance(result, Unreadable):
-            raise result
-        seconds = (row.latency_ms or 0) / 1000
-        return replace(
-            result, cost_micro=row.cost_micro, latency_s=seconds, key=row.key, stored=True
+            return Ended(sent, "settled", sent.reserve_micro, result.what, estimated=True)
+        cost, note = self._cost(result)
+        return Ended(
+            sent,
+            "settled",
+            sent.reserve_micro if cost is None else cost,
+            note,
+            estimated=cost is None,
+            input_tokens=result.input_tokens,
+            output_tokens=result.output_tokens,
+            finish=result.finish,
         )
+
+    def _cost(self, reply: Reply) -> tuple[int | None, str]:
+        """Micro-dollars by the dearer of the model asked and the model that answered."""
+        if reply.input_tokens is None or reply.output_tokens is None:
+            return None, ""
+        cost = self._price.cost_micro(reply.input_tokens, reply.output_tokens)
+        if same_model(self._endpoint.identity, reply.model):
+            return cost, ""
+        if reply.model not in self._others:
+            self._others.add(reply.model)
+            self._say("teacher.other_model", asked=self.name, answered=reply.model)
+        price = self._dearer(reply.model)
+        if price is not None:
+            cost = max(cost, price.cost_micro(reply.input_tokens, reply.output_tokens))
+        return cost, f"answered by {reply.model}"
+
+    def _tokens(self, body: bytes, request: Request) -> int:
+        """Estimate of what a call takes of a token rate limit."""
+        written = self._output_tokens or min(request.max_tokens, 256)
+        return round(len(body) / BYTES_PER_TOKEN + written)
+
+    def _learn(self, reply: Reply, turn: Turn) -> None:
+        """Let the estimates follow what replies really take."""
+        used = None
+        if reply.input_tokens is not None and reply.output_tokens is not None:
+            used = reply.input_tokens + reply.output_tokens
+            self._output_tokens += 0.05 * (reply.output_tokens - self._output_tokens)
+        self._pace.answered(turn, used)
+
+
+def same_model(identity: str, answered: str) -> bool:
+    """True if the model that answered is the one asked, perhaps with a date or a maker's name."""
+    asked = identity.rpartition("#")[2].rpartition("/")[2].rpartition(":")[2].casefold()
+    other = answered.rpartition("/")[2].rpartition(":")[2].casefold()
+    return not other or other.startswith(asked) or asked.startswith(other)
 
 
 def spool_file(database: Path) -> Path:
     """Where replies wait that the database could not take."""
     return database.with_suffix(".spool")
-
-
-def _free(sent: calls.Sent, error: UnderstudyError, connection: Connection) -> None:
-    calls.free(connection, sent, error.what)
-
-
-def _lose(sent: calls.Sent, error: Lost, connection: Connection) -> None:
-    calls.lose(connection, sent, error.what, error.torn)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import (
     BigInteger,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -15,7 +16,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION = 1
+VERSION = 2
 """Number of the newest migration; SQLite's ``PRAGMA user_version`` of an up-to-date project."""
 
 metadata = MetaData()
@@ -59,6 +60,9 @@ example = Table(
     Column("cell", Text, nullable=False),  # JSON
     Column("task_version", Integer, ForeignKey("task.version"), nullable=False),
     Column("at", Text, nullable=False),
+    Column("agreement", Float),  # share of several answers that were this one; null: one was asked
+    Column("parent", _ID),  # the example that this one's input was made from
+    Column("terms", Text, nullable=False, server_default=""),  # the maker's, on training with it
     Index("example_by_state", "state", "id"),
 )
 
@@ -83,7 +87,48 @@ call = Table(
     Column("note", Text, nullable=False),
     Column("sent_at", Text, nullable=False),
     Column("ended_at", Text),
-    Index("call_by_state", "state"),
+    Column("batch", _ID, ForeignKey("batch.id")),  # null: sent by itself
+)
+# Few calls are open at a time; an index of all states would be written three times for each.
+Index(
+    "call_open",
+    call.c.state,
+    sqlite_where=call.c.state.in_(("sent", "received", "batched")),
+)
+
+batch = Table(
+    "batch",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("identity", Text, nullable=False),  # address and model
+    Column("input_file", Text, nullable=False),  # the provider's id of the uploaded file, or ""
+    Column("provider_id", Text, nullable=False),  # the provider's id of the batch, or ""
+    Column("state", Text, nullable=False),  # as the provider names it; "new": not handed over yet
+    Column("requests", Integer, nullable=False),
+    Column("at", Text, nullable=False),
+)
+
+quirk = Table(
+    "quirk",
+    metadata,
+    Column("identity", Text, primary_key=True),
+    Column("quirks", Text, nullable=False),  # JSON of models.protocol.Quirks
+    Column("at", Text, nullable=False),
+)
+
+quote = Table(
+    "quote",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("teacher", Text, nullable=False),
+    Column("wanted", Integer, nullable=False),  # generated examples in all
+    Column("made", Integer, nullable=False),  # those that were there when it was quoted
+    Column("spent_micro", BigInteger, nullable=False),  # and what was spent by then
+    Column("low_micro", BigInteger, nullable=False),
+    Column("high_micro", BigInteger, nullable=False),
+    Column("low_s", Float, nullable=False),
+    Column("high_s", Float, nullable=False),
+    Column("at", Text, nullable=False),
 )
 
 purse = Table(

@@ -9,25 +9,16 @@ import base64
 import json
 import os
 from pathlib import Path
-from typing import NamedTuple
 
-from understudy.store.calls import Sent
-
-
-class Spooled(NamedTuple):
-    """A reply that waits to be stored."""
-
-    call: Sent
-    raw: bytes
-    latency_s: float
+from understudy.store.calls import Arrived, Sent
 
 
-def save(path: Path, spooled: Spooled) -> None:
+def save(path: Path, arrived: Arrived) -> None:
     """Append, and return when it is on disk. Raises OSError."""
     body = {
-        "call": spooled.call,
-        "raw": base64.b64encode(spooled.raw).decode(),
-        "latency_s": spooled.latency_s,
+        "call": arrived.call,
+        "raw": base64.b64encode(arrived.raw).decode(),
+        "latency_s": arrived.latency_s,
     }
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
@@ -37,7 +28,7 @@ def save(path: Path, spooled: Spooled) -> None:
         os.close(handle)
 
 
-def load(path: Path) -> list[Spooled]:
+def load(path: Path) -> list[Arrived]:
     """What waits there, a torn last line left out."""
     if not path.exists():
         return []
@@ -46,7 +37,7 @@ def load(path: Path) -> list[Spooled]:
         try:
             body = json.loads(line)
             call, raw = Sent(*body["call"]), base64.b64decode(body["raw"])
-            found.append(Spooled(call, raw, body["latency_s"]))
+            found.append(Arrived(call, raw, body["latency_s"]))
         except (ValueError, KeyError, TypeError):
             continue
     return found

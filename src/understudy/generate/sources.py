@@ -1,0 +1,84 @@
+"""Where inputs come from: the plan's cells, harder variants of what is there, or the user.
+
+Each source is an iterator of batches; the same source gives the same batches in the same order, so
+that a second run finds in the ledger what the first one bought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
+
+from understudy.example import Example
+from understudy.generate.ask import Answered
+from understudy.generate.inputs import NOTHING_SHOWN, Candidate, Shown, inputs, variants
+from understudy.models.protocol import Model
+from understudy.task import Cell, Spec
+
+
+class Batch(NamedTuple):
+    """Some inputs to be had at once."""
+
+    expected: int
+    write: Callable[[Model, Spec], Coroutine[Any, Any, Answered[list[Candidate]]]]
+    """Gives them; raises CallFailed."""
+
+
+def of_cells(
+    cells: Iterable[Cell], per_call: int, shown: Shown = NOTHING_SHOWN, *, alone: int = 0
+) -> Iterator[Batch]:
+    """One batch a cell, always whole ones: their keys stay the same whatever is wanted.
+
+    The first ``alone`` batches are asked for without showing examples: they are the pilot's, when
+    there were none, and so they are found again.
+    """
+    for number, cell in enumerate(cells):
+        yield Batch(per_call, partial(_of_cell, cell, per_call, number, shown, alone))
+
+
+async def _of_cell(
+    cell: Cell,
+    how_many: int,
+    number: int,
+    shown: Shown,
+    alone: int,
+    model: Model,
+    spec: Spec,
+) -> Answered[list[Candidate]]:
+    with_it = NOTHING_SHOWN if number < alone else shown
+    return await inputs(model, spec, cell, how_many, number, with_it)
+
+
+def with_variants(
+    batches: Iterator[Batch], parents: Sequence[Example], share: float, per_call: int
+) -> Iterator[Batch]:
+    """Put batches of harder variants of ``parents`` among the others, ``share`` of all (0 to 1).
+
+    Each parent is used once; then only the others go on.
+    """
+    waiting, due = iter(parents), 0.0
+    for number, batch in enumerate(batches):
+        due += share / (1 - share)
+        while due >= 1 and (chosen := list(islice(waiting, per_call))):
+            due -= 1
+            yield Batch(len(chosen), partial(_variants, chosen, number))
+        yield batch
+
+
+async def _variants(
+    parents: Sequence[Example], number: int, model: Model, spec: Spec
+) -> Answered[list[Candidate]]:
+    return await variants(model, spec, parents, number)
+
+
+def of_texts(texts: Iterable[str], per_call: int) -> Iterator[Batch]:
+    """Inputs that the user has already; no call is needed to get them."""
+    waiting = iter(texts)
+    while chosen := list(islice(waiting, per_call)):
+        yield Batch(len(chosen), partial(_given, chosen))
+
+
+async def _given(texts: Sequence[str], _model: Model, _spec: Spec) -> Answered[list[Candidate]]:
+    return Answered([Candidate(text, {}) for text in texts if text.strip()], bought=False)

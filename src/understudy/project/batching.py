@@ -1,0 +1,184 @@
+"""``generate --batch``: inputs are asked for one by one, answers go in batches, at half the price.
+
+    1. ask for the inputs, all at once, and do nothing with them: now they are on disk;
+    2. fetch the batches that are open;
+    3. go through the inputs again, in order, and note the answers that are not on disk;
+    4. hand those over as a batch, and go to 2; until there are none: then store the examples.
+
+A process may die anywhere: all four find on disk what was done. A call that fails in a batch is in
+the next one, alone, until it has failed ``max_attempts`` times; then another input takes its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from understudy import models
+from understudy.errors import UnderstudyError
+from understudy.example import Example
+from understudy.generate import Made
+from understudy.models.batches import BatchEndpoint, no_batches
+from understudy.models.openai_compatible import OpenAICompatible
+from understudy.models.protocol import CallFailed, Model, Reply, Request
+from understudy.money import Price, batch_price
+from understudy.project.making import Progress, making
+from understudy.project.paid import with_models
+from understudy.project.workplace import Workplace
+from understudy.settings import Settings
+from understudy.store import calls
+from understudy.store.batches import Batches
+from understudy.store.ledger import Ledger
+from understudy.task import Plan
+
+IN_ORDER = 1
+"""Calls at once where the same inputs are to be chosen each time: they come in the plan's order."""
+
+
+def in_batches(place: Workplace, plan: Plan | None, progress: Progress) -> None:
+    """Make what is missing of the wish, its answers bought in batches (making.Way).
+
+    Raises UsageError if the teacher takes no batches, and what generating raises.
+    """
+    settings = place.settings
+    endpoint, price = _endpoint(place.teacher, settings)
+    cheaper = _cheaper(endpoint, price)
+    place.say(
+        "batch.price",
+        usd_in=str(cheaper.usd_in),
+        usd_out=str(cheaper.usd_out),
+        source=cheaper.source,
+    )
+
+    def dearer(model: str) -> Price | None:
+        found = models.dearer(endpoint.name, model, settings)
+        return None if found is None else _cheaper(endpoint, found, model)
+
+    batches = Batches(
+        place.database,
+        place.folder,
+        endpoint,
+        cheaper,
+        max_attempts=settings.max_attempts,
+        resend_unknown=settings.resend_unknown,
+        dearer=dearer,
+        say=place.say,
+    )
+
+    async def work(ledger: Ledger) -> None:
+        await endpoint.takes_batches()
+        try:
+            await _buy(place, plan, progress, ledger, batches)
+        except UnderstudyError:
+            with suppress(UnderstudyError):  # the first one is told
+                await _store(place, plan, progress, ledger, batches)
+            raise
+        await _store(place, plan, progress, ledger, batches)
+
+    with_models(place.database, settings, [(endpoint, price)], work, place.say)
+
+
+def _endpoint(name: str, settings: Settings) -> tuple[BatchEndpoint, Price]:
+    plain, price = models.endpoint(name, settings)
+    if type(plain) is not OpenAICompatible:  # of Anthropic's, and the practice teacher's own server
+        raise no_batches(name)
+    endpoint = BatchEndpoint(
+        plain.address, plain.quirks, timeout_s=settings.timeout, max_reply=settings.max_reply
+    )
+    return endpoint, price
+
+
+def _cheaper(endpoint: BatchEndpoint, price: Price, model: str = "") -> Price:
+    where = endpoint.address
+    return batch_price(price, where.price_id or where.provider, model or where.model)
+
+
+async def _buy(
+    place: Workplace, plan: Plan | None, progress: Progress, ledger: Ledger, batches: Batches
+) -> None:
+    """Until every answer is on disk, or known not to come."""
+    at_once = models.at_once(ledger.name, place.settings)
+    async for _ in _made(place, plan, progress, ledger, _Unasked(ledger.name), at_once):
+        pass
+    tried = False
+    while True:
+        await batches.see_through()
+        with place.database.read() as connection:
+            stored = _Stored(ledger.name, connection, batches)
+            async for _ in _made(place, plan, progress, ledger, stored, IN_ORDER):
+                pass
+        wanted = list(stored.missing.values())
+        if not wanted:
+            return
+        if len(wanted) > 1 and not tried:
+            # What the endpoint refuses is learned from one call, not from thousands a day later.
+            with suppress(CallFailed):
+                await ledger.complete(wanted[0])
+        tried = True
+        batches.hold(wanted)
+
+
+async def _store(
+    place: Workplace, plan: Plan | None, progress: Progress, ledger: Ledger, batches: Batches
+) -> None:
+    """Make examples of the answers that are on disk."""
+    with place.database.read() as connection:
+        stored = _Stored(ledger.name, connection, batches)
+        stream = _made(place, plan, progress, ledger, stored, IN_ORDER)
+        await progress.follow(_answered(stream), ledger)
+
+
+def _made(
+    place: Workplace,
+    plan: Plan | None,
+    progress: Progress,
+    writer: Model,
+    teacher: Model,
+    concurrency: int,
+) -> AsyncIterator[Made]:
+    missing = progress.wish.wanted - progress.before
+    return making(place, plan, progress.wish, missing, writer, teacher, concurrency=concurrency)
+
+
+async def _answered(stream: AsyncIterator[Made]) -> AsyncIterator[Made]:
+    """Without the examples that wait for their answer."""
+    async for item in stream:
+        if not isinstance(item, Example) or item.source:
+            yield item
+
+
+class _Unasked:
+    """A model that answers nothing, so that only inputs are bought."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def complete(self, _: Request) -> Reply:
+        return Reply("")
+
+
+class _Stored:
+    """The answers that are on disk; those that are not are noted in ``missing``, and empty."""
+
+    def __init__(self, name: str, connection: Connection, batches: Batches) -> None:
+        self.name = name
+        self.missing: dict[str, Request] = {}
+        self._connection = connection
+        self._batches = batches
+
+    async def complete(self, request: Request) -> Reply:
+        endpoint = self._batches.endpoint
+        key = request.key(endpoint.identity)
+        row = calls.newest(self._connection, [key]).get(key)
+        if row is None or self._batches.goes_out(row):
+            if key in self._batches.given_up:
+                raise CallFailed(self._batches.given_up[key])
+            self.missing[key] = request
+            return Reply("")
+        if row.state not in calls.DONE:
+            raise CallFailed(f"{row.state} ({row.note}); its worst case counts as spent")
+        reply = endpoint.read(row.raw)
+        return replace(reply, cost_micro=row.cost_micro, key=key, stored=True)

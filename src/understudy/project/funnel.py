@@ -1,0 +1,252 @@
+"""The funnel: from calls asked to examples accepted, with a reason for every loss.
+
+    calls for inputs -> inputs received -> different inputs -> inputs sent -> examples -> accepted
+
+Everything is counted from the rows of the ledger and of the examples, never from what a verb said
+while it ran: it is exact after a crash and over many runs. What goes into a step is what came out
+of the one before and what joined it there; what comes out is that less the losses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from understudy.generate.coverage import OTHER, Coverage, thin
+from understudy.money import MICRO
+from understudy.project import asked
+from understudy.project.counting import Counted
+from understudy.project.losses import Step
+from understudy.project.views import coverage
+from understudy.project.workplace import Workplace
+from understudy.store import account, calls, tasks, traces
+
+THINNEST = 5
+"""Values told of those that are thinnest covered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hundred:
+    """What each hundred inputs of the newest run brought; shares are 0 to 1."""
+
+    number: int
+    repeats: float
+    near: float
+    novelty: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quoted:
+    """A quote against what was spent; micro-dollars."""
+
+    wanted: int
+    low_micro: int
+    high_micro: int
+    spent_micro: int
+    finished: bool
+    """False while there are fewer examples than it was for: it was spent so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What belongs to versions of the task under which something else is learnt."""
+
+    calls: int
+    cost_micro: int
+    examples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Funnel:
+    """The report."""
+
+    description: str
+    task_version: int
+    versions: tuple[int, ...]
+    """Those counted: what is learnt under them is the same."""
+    steps: tuple[Step, ...]
+    own: int
+    """Accepted examples of the user's own; they are in no step."""
+    spent: tuple[tuple[str, int, int], ...]
+    """Purpose, times sent, micro-dollars: everything that the project ever spent."""
+    unknown: tuple[int, int]
+    """Calls of unknown outcome, and their worst case in micro-dollars, which counts as spent."""
+    quote: Quoted | None
+    agreement: float | None
+    """Mean share of the answers to one input that agreed, where several were asked."""
+    hundreds: tuple[Hundred, ...]
+    coverage: Coverage | None
+    """None without a plan."""
+    left_out: LeftOut
+
+    @property
+    def accepted(self) -> int:
+        """Generated examples that were accepted."""
+        return self.steps[-1].count
+
+    @property
+    def per_accepted_micro(self) -> float | None:
+        """Micro-dollars of inputs and answers for each accepted example; None if there is none."""
+        cost = sum(step.cost_micro for step in self.steps)
+        return cost / self.accepted if self.accepted else None
+
+
+def funnel(place: Workplace) -> Funnel:
+    """Count it all, in one snapshot of the project. Raises UsageError if nothing was described."""
+    task = place.task
+    with place.database.read() as connection:
+        versions = place.versions(connection)
+        alike = [one for one in tasks.versions(connection) if one.version in versions]
+        ours = asked.ours(alike, traces.spans(connection, versions))
+        found = Counted()
+        found.take_examples(traces.examples(connection, versions))
+        found.take_answers(traces.calls(connection, "answer", raw=False), ours)
+        found.take_inputs(traces.calls(connection, "inputs", raw=True), ours)
+        totals = account.totals(connection)
+        return Funnel(
+            description=task.description,
+            task_version=task.version,
+            versions=tuple(versions),
+            steps=found.steps(),
+            own=found.own_accepted,
+            spent=_by_purpose(totals),
+            unknown=_unknown(totals),
+            quote=_quoted(connection),
+            agreement=found.agreement,
+            hundreds=_hundreds(connection),
+            coverage=coverage(place),
+            left_out=LeftOut(
+                found.others, found.others_cost, traces.of_other_versions(connection, versions)
+            ),
+        )
+
+
+def _by_purpose(totals: list[dict[str, Any]]) -> tuple[tuple[str, int, int], ...]:
+    purposes = dict.fromkeys(row["purpose"] for row in totals)
+    return tuple(
+        (
+            purpose,
+            sum(row["calls"] for row in totals if row["purpose"] == purpose),
+            sum(row["cost_micro"] or 0 for row in totals if row["purpose"] == purpose),
+        )
+        for purpose in purposes
+    )
+
+
+def _unknown(totals: list[dict[str, Any]]) -> tuple[int, int]:
+    rows = [row for row in totals if row["state"] == "unknown"]
+    return sum(row["calls"] for row in rows), sum(row["cost_micro"] or 0 for row in rows)
+
+
+def _quoted(connection: Connection) -> Quoted | None:
+    """The newest quote; once all of it was made, what was spent by then, else what is until now."""
+    quote = traces.last_quote(connection)
+    if quote is None or quote.made >= quote.wanted:
+        return None
+    told = [
+        data["spent_micro"]
+        for _, at, data in traces.events(connection, "quote.compared")
+        if at >= quote.at
+    ]
+    spent = told[0] if told else calls.read_purse(connection).spent_micro - quote.spent_micro
+    return Quoted(quote.wanted, quote.low_micro, quote.high_micro, spent, finished=bool(told))
+
+
+def _hundreds(connection: Connection) -> tuple[Hundred, ...]:
+    """Those of the newest run that had any; it looks at the inputs on disk again."""
+    newest: list[Hundred] = []
+    run: list[Hundred] = []
+    for kind, _, data in traces.events(connection, "generate.start", "generate.hundred"):
+        if kind == "generate.start":
+            run = []
+            continue
+        size = data["size"]
+        run.append(
+            Hundred(data["number"], data["repeats"] / size, data["near"] / size, data["novelty"])
+        )
+        newest = run
+    return tuple(newest)
+
+
+def as_json(funnel: Funnel) -> dict[str, Any]:
+    """The report in its documented shape; money in US dollars."""
+    per_accepted = funnel.per_accepted_micro
+    covered = funnel.coverage
+    return {
+        "task_version": funnel.task_version,
+        "versions": list(funnel.versions),
+        "accepted": funnel.accepted,
+        "own_accepted": funnel.own,
+        "usd_per_accepted": None if per_accepted is None else per_accepted / MICRO,
+        "steps": [_step_json(step) for step in funnel.steps],
+        "spent": [
+            {"purpose": purpose, "sent": sent, "usd": cost / MICRO}
+            for purpose, sent, cost in funnel.spent
+        ],
+        "unknown": {"calls": funnel.unknown[0], "usd": funnel.unknown[1] / MICRO},
+        "quote": None if funnel.quote is None else _quote_json(funnel.quote),
+        "agreement": funnel.agreement,
+        "hundreds": [asdict(hundred) for hundred in funnel.hundreds],
+        "coverage": None if covered is None else coverage_summary(covered),
+        "left_out": {
+            "calls": funnel.left_out.calls,
+            "usd": funnel.left_out.cost_micro / MICRO,
+            "examples": funnel.left_out.examples,
+        },
+    }
+
+
+def _step_json(step: Step) -> dict[str, Any]:
+    return {
+        "step": step.name,
+        "unit": step.unit,
+        "count": step.count,
+        "joined": step.joined,
+        "joined_how": step.joined_how if step.joined else "",
+        "left": step.left,
+        "calls": step.calls,
+        "resent": step.resent,
+        "usd": step.cost_micro / MICRO,
+        "losses": [
+            {
+                "reason": loss.reason,
+                "count": loss.count,
+                "usd": loss.cost_micro / MICRO,
+                "advice": loss.advice,
+                "samples": [asdict(sample) for sample in loss.samples],
+            }
+            for loss in step.losses
+        ],
+    }
+
+
+def _quote_json(quote: Quoted) -> dict[str, Any]:
+    return {
+        "wanted": quote.wanted,
+        "low_usd": quote.low_micro / MICRO,
+        "high_usd": quote.high_micro / MICRO,
+        "spent_usd": quote.spent_micro / MICRO,
+        "finished": quote.finished,
+    }
+
+
+def coverage_summary(covered: Coverage) -> dict[str, Any]:
+    """Values and pairs that an accepted example shows, of all; the thinnest values."""
+    planned = [row for row in covered.values if row.value != OTHER]
+    return {
+        "values_covered": sum(row.accepted > 0 for row in planned),
+        "values": len(planned),
+        "pairs_covered": covered.pairs_covered[0],
+        "pairs": covered.pairs_covered[1],
+        "thinnest": [
+            {
+                "attribute": row.attribute,
+                "value": row.value,
+                "wanted": row.wanted,
+                "accepted": row.accepted,
+            }
+            for row in thin(covered)[:THINNEST]
+        ],
+    }

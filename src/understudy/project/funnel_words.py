@@ -1,0 +1,109 @@
+"""The funnel in words: what a terminal and a page both say of it."""
+
+from __future__ import annotations
+
+from understudy.money import usd, usd_range
+from understudy.project.funnel import Funnel, coverage_summary
+from understudy.project.losses import Loss, Sample, Step
+
+MOST_SHOWN = 8
+"""Losses of one step that are shown; the rarer ones are counted together."""
+
+
+def summary(funnel: Funnel) -> list[str]:
+    """What is worth knowing beside the steps, a line each."""
+    lines = [_cost(funnel)]
+    number, worst = funnel.unknown
+    if number:
+        lines.append(
+            f"{number:,} times nobody knows whether what was sent is paid for (no reply, or HTTP "
+            f"5xx): the worst case, {usd(worst)}, counts as spent"
+        )
+    if funnel.quote is not None:
+        quote = funnel.quote
+        lines.append(
+            f"quoted {usd_range(quote.low_micro, quote.high_micro)} for "
+            f"{quote.wanted:,} examples in all, "
+            f"{'spent' if quote.finished else 'spent so far'} {usd(quote.spent_micro)}"
+        )
+    if funnel.agreement is not None:
+        lines.append(
+            f"of several answers to one input {funnel.agreement:.0%} agree: about the best that a "
+            "student can reach"
+        )
+    lines += _variety(funnel)
+    if funnel.own:
+        lines.append(f"beside these, {funnel.own:,} accepted examples of your own")
+    left = funnel.left_out
+    if left.calls or left.examples:
+        lines.append(
+            f"left out, since other versions of the task asked for something else: "
+            f"{left.calls:,} calls ({usd(left.cost_micro)}), {left.examples:,} examples"
+        )
+    return lines
+
+
+def _cost(funnel: Funnel) -> str:
+    total = sum(cost for _, _, cost in funnel.spent)
+    parts = ", ".join(f"{purpose} {usd(cost)}" for purpose, _, cost in funnel.spent)
+    spent = f"spent {usd(total)}" + (f" ({parts})" if parts else "")
+    per = funnel.per_accepted_micro
+    return f"{usd(round(per))} for each accepted example; {spent}" if per is not None else spent
+
+
+def _variety(funnel: Funnel) -> list[str]:
+    """Novelty along the way, and what of the plan is covered."""
+    lines = []
+    if funnel.hundreds:
+        first, last = funnel.hundreds[0], funnel.hundreds[-1]
+        among = f", of the last one {last.novelty:.0%}" if len(funnel.hundreds) > 1 else ""
+        lines.append(
+            f"of the text of the first hundred inputs {first.novelty:.0%} is new{among}; in the "
+            f"last hundred {last.repeats:.0%} are repeats and {last.near:.0%} nearly repeats"
+        )
+    if funnel.coverage is not None:
+        covered = coverage_summary(funnel.coverage)
+        thinnest = ", ".join(
+            f"{row['attribute']}={row['value']} ({row['accepted']:,} of {row['wanted']:,})"
+            for row in covered["thinnest"]
+        )
+        lines.append(
+            f"{covered['values_covered']:,} of {covered['values']:,} values of the plan covered, "
+            f"{covered['pairs_covered']:,} of {covered['pairs']:,} pairs"
+            + (f"; thinnest: {thinnest}" if thinnest else "")
+        )
+    return lines
+
+
+def how_many(step: Step, loss: Loss) -> str:
+    """``12 (8 %) duplicate``; money where some was spent on them."""
+    share = f"{loss.count / step.count:.0%}" if step.count else ""
+    cost = f", {usd(loss.cost_micro)}" if loss.cost_micro else ""
+    return f"{loss.count:,} ({share}{cost}) {loss.reason}"
+
+
+def to_do(loss: Loss) -> str:
+    """The advice as a sentence begins."""
+    return f"{loss.advice[:1].upper()}{loss.advice[1:]}"
+
+
+def beside(step: Step) -> str:
+    """What else is to be said of a step."""
+    parts = []
+    if step.joined:
+        parts.append(f"{step.joined:,} {step.joined_how}")
+    if step.calls and step.unit != "calls":
+        parts.append(f"{step.calls:,} calls")
+    if step.resent:
+        parts.append(f"{step.resent:,} sent again")
+    if step.cost_micro:
+        parts.append(usd(step.cost_micro))
+    return ", ".join(parts)
+
+
+def in_words(sample: Sample) -> str:
+    """An example of a loss on one line."""
+    text = sample.input
+    if sample.other:
+        text += f" -> {sample.other}"
+    return text if sample.twin is None else f"{text} (example {sample.twin})"

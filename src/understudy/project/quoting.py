@@ -1,0 +1,88 @@
+"""Before the spend: the pilot and its quote; the spec of a function that is a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from understudy import models
+from understudy.errors import SetupError, UnderstudyError
+from understudy.example import Example, Message
+from understudy.generate.spec import infer
+from understudy.models.function import Function
+from understudy.money import CLIENT_CALLS_PER_S, Quote, quote
+from understudy.project import making
+from understudy.project.paid import run
+from understudy.project.workplace import Workplace
+from understudy.store import account, calls, events, quotes
+from understudy.task import Plan
+
+PROBED = 50
+"""Inputs that a function answers so that the kind of its answers is known."""
+
+
+def pilot(place: Workplace, plan: Plan, wanted: int) -> Quote:
+    """Make the pilot's examples; quote and keep what the rest of ``wanted`` will cost."""
+    settings, teacher = place.settings, place.teacher
+    _make_pilot(place, plan)
+    with place.database.read() as connection:
+        inputs = account.settled(connection, "inputs", teacher)
+        answers = account.settled(connection, "answer", teacher)
+        limit = events.last_of(connection, "rates.limit")
+        spent = calls.read_purse(connection).spent_micro
+    if not answers:
+        raise UnderstudyError("the pilot made no example", "`understudy events` says why")
+    made = making.made(place, making.Wish(0))
+    per_minute = limit.data.get("requests_per_minute") if limit else None
+    told = quote(
+        max(wanted - made, 0),
+        [cost for cost, _ in inputs],
+        len(inputs) * settings.per_call,
+        [cost for cost, _ in answers],
+        [seconds for _, seconds in answers],
+        concurrency=models.at_once(teacher, settings),
+        answers=settings.answers,
+        calls_per_s=min(CLIENT_CALLS_PER_S, per_minute / 60 if per_minute else CLIENT_CALLS_PER_S),
+        made_up=teacher.startswith("practice:"),
+    )
+    with place.database.write() as connection:
+        quotes.add(connection, told, teacher=teacher, wanted=wanted, made=made, spent=spent)
+    place.say("pilot.quote", text=str(told), low_micro=told.low_micro, high_micro=told.high_micro)
+    return told
+
+
+def _make_pilot(place: Workplace, plan: Plan) -> None:
+    """Have at least the pilot's number of examples, some of them by this teacher."""
+    with place.database.read() as connection:
+        known = account.settled(connection, "answer", place.teacher)
+    made, wanted = making.made(place, making.Wish(0)), place.settings.pilot
+    more = wanted if made and not known else 0
+    making.make(place, plan, making.Wish(max(wanted, made + more)))
+
+
+def spec_of_function(place: Workplace, function: Function, texts: Sequence[str]) -> None:
+    """Have a spec where nobody wrote one: read off what the function answers to a few inputs.
+
+    Raises UsageError if the project has no description, SetupError if every answer fails.
+    """
+    task = place.task
+    if task.spec is not None:
+        return
+    answered = run(lambda _: _answers(function, texts[:PROBED]), place.say)
+    place.store_task(task.description, infer(task.description, answered), "examples")
+
+
+async def _answers(function: Function, texts: Sequence[str]) -> list[Example]:
+    found, error = [], ""
+    for text in texts:
+        try:
+            reply = function.read((await function.send(text.encode("utf-8", "replace"))).raw)
+        except UnderstudyError as failed:
+            error = failed.what
+            continue
+        found.append(Example((Message("user", text),), reply.text, maker=function.name))
+    if not found:
+        raise SetupError(
+            f"the function answers none of the first inputs: {error or 'there are none'}",
+            "Call it by hand with one of them",
+        )
+    return found

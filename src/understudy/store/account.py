@@ -1,0 +1,55 @@
+"""What the rows of the ledger add up to. Reads only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from understudy.store.calls import HOLDING, read_purse
+from understudy.store.schema import call
+
+
+def totals(connection: sa.Connection) -> list[dict[str, Any]]:
+    """Calls, cost and tokens by purpose, model and state."""
+    rows = connection.execute(
+        sa.select(
+            call.c.purpose,
+            call.c.model,
+            call.c.state,
+            sa.func.count().label("calls"),
+            sa.func.sum(call.c.cost_micro).label("cost_micro"),
+            sa.func.sum(call.c.input_tokens).label("input_tokens"),
+            sa.func.sum(call.c.output_tokens).label("output_tokens"),
+            sa.func.sum(call.c.estimated).label("estimated"),
+        )
+        .group_by(call.c.purpose, call.c.model, call.c.state)
+        .order_by(call.c.purpose, call.c.model, call.c.state)
+    )
+    return [dict(row) for row in rows.mappings()]
+
+
+def adds_up(connection: sa.Connection) -> bool:
+    """True if the purse equals the sums over the rows."""
+    now_in = read_purse(connection)
+    over = sa.select(sa.func.coalesce(sa.func.sum(call.c.cost_micro), 0))
+    held = sa.select(sa.func.coalesce(sa.func.sum(call.c.reserve_micro), 0))
+    return (
+        connection.scalar(over) == now_in.spent_micro
+        and connection.scalar(held.where(call.c.state.in_(HOLDING))) == now_in.held_micro
+    )
+
+
+def counted(connection: sa.Connection) -> int:
+    """How many times anything was sent."""
+    return connection.scalar(sa.select(sa.func.count()).select_from(call)) or 0
+
+
+def settled(connection: sa.Connection, purpose: str, model: str) -> list[tuple[int, float]]:
+    """Cost in micro-dollars and latency in seconds of each settled call of that purpose."""
+    rows = connection.execute(
+        sa.select(call.c.cost_micro, call.c.latency_ms).where(
+            call.c.purpose == purpose, call.c.model == model, call.c.state == "settled"
+        )
+    )
+    return [(row.cost_micro, (row.latency_ms or 0) / 1000) for row in rows]
