@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -49,3 +50,30 @@ def read_spec(text: str, where: str) -> Spec:
         what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else "it is not JSON"
         fix = "`understudy describe --json` prints the present spec"
         raise UsageError(f"{where} is not a spec: {what}", fix) from None
+
+
+def changed(spec: Spec, changes: Sequence[str]) -> Spec:
+    """The spec with fields set, each written FIELD=VALUE. Raises UsageError naming the field."""
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise UsageError(f"--set {change!r} is not FIELD=VALUE", "For example --set kind=text")
+        spec = with_field(spec, name.strip(), value)
+    return spec
+
+
+def with_field(spec: Spec, name: str, value: str) -> Spec:
+    """The spec with one field set: to JSON, or to plain text where that is no JSON of its kind."""
+    if name not in Spec.model_fields:
+        there = ", ".join(Spec.model_fields)
+        raise UsageError(f"a spec has no field {name!r}", f"There are: {there}")
+    body, told = spec.model_dump(), ""
+    for read in (json.loads, str):
+        try:
+            return Spec.model_validate(body | {name: read(value)})
+        except ValidationError as error:
+            told = told or str(error.errors()[0]["msg"])
+        except ValueError:
+            continue
+    lists = 'Lists are JSON: --set \'rules=["one", "two"]\''
+    raise UsageError(f"--set {name}: {told.lower()}", lists)

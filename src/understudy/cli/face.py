@@ -11,7 +11,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +25,7 @@ from understudy.settings import Settings
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from understudy.cli.progress import Follower
     from understudy.project import Project
 
 app = typer.Typer(
@@ -72,16 +73,26 @@ class Face:
     @contextmanager
     def open(self, *, progress: bool = True) -> Iterator[Project]:
         """Open the project, showing its events as they come."""
+        if progress:
+            with self.open_following() as (project, _):
+                yield project
+            return
+        from understudy.project import Project
+
+        with closing(Project(self.folder, self.flags)) as project:
+            yield project
+
+    @contextmanager
+    def open_following(self) -> Iterator[tuple[Project, Follower]]:
+        """Open the project; with it comes who shows its events, and can be told to pause."""
         from understudy.cli.progress import following
         from understudy.project import Project
 
-        project = Project(self.folder, self.flags)
-        try:
-            shown = following(project, as_json=self.json, quiet=self.quiet)
-            with shown if progress else nullcontext():
-                yield project
-        finally:
-            project.close()
+        with (
+            closing(Project(self.folder, self.flags)) as project,
+            following(project, as_json=self.json, quiet=self.quiet) as follower,
+        ):
+            yield project, follower
 
     def finish(self, data: Mapping[str, Any], shown: RenderableType = "") -> None:
         """Print the result: one JSON object, or what a person wants to read."""
@@ -108,6 +119,29 @@ class Face:
         """Print a line on stderr, unless quiet."""
         if not self.quiet:
             print(printable(text), file=sys.stderr, flush=True)
+
+    def say_all(self, shown: RenderableType) -> None:
+        """Print something for people on stderr, unless quiet."""
+        from rich.console import Console
+
+        if not self.quiet:
+            Console(stderr=True, highlight=False).print(shown, markup=False)
+
+    def ask(self, question: str) -> str:
+        """Ask for a line; nothing if --yes is given or nobody is there, and so on Enter."""
+        if self.yes or self.json or not sys.stdin.isatty():
+            return ""
+        try:
+            said: str = typer.prompt(
+                f"{printable(question)} (Enter: as assumed)",
+                default="",
+                show_default=False,
+                err=True,
+            )
+            return said
+        except typer.Abort:
+            print(file=sys.stderr)
+            raise KeyboardInterrupt from None
 
     def confirm(self, question: str, *, otherwise: str) -> None:
         """Ask a yes-or-no question. Raises UsageError if it is no, or nobody is there."""

@@ -49,8 +49,8 @@ def funnel_table(funnel: Funnel, here: str) -> RenderableType:
 
 
 def _step(step: Step, whole: int) -> Text:
-    line = Text(f"{step.name:<{_NAME}}", style="bold")
-    line.append(f"{step.count:>9,}  ", style="bold")
+    line = Text()
+    line.append(f"{step.name:<{_NAME}}{step.count:>9,}  ", style="bold")
     line.append(bar(step.count, whole), style="green" if step.name == "accepted" else "cyan")
     share = "" if step.unit == "calls" or not whole else f" {step.count / whole:>4.0%}"
     line.append(share, style="bold")
@@ -59,9 +59,10 @@ def _step(step: Step, whole: int) -> Text:
 
 
 def _loss(step: Step, loss: Loss) -> list[RenderableType]:
-    told = Text(f"-{printable(how_many(step, loss))}", style="yellow")
+    told = Text()
+    told.append(f"-{printable(how_many(step, loss))}", style="yellow")
     if loss.advice:
-        told.append(f". {to_do(loss)}", style="default")
+        told.append(f". {to_do(loss)}")
     shown: list[RenderableType] = [Padding(told, (0, 0, 0, _LOSS))]
     shown += [_in(_LOSS + 4, in_words(sample), "dim") for sample in loss.samples]
     return shown

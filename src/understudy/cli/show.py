@@ -74,6 +74,21 @@ def spec_text(task: Task) -> RenderableType:
     )
 
 
+def assumed(task: Task) -> RenderableType:
+    """What the teacher took for granted, before it is asked about."""
+    spec = task.spec
+    if spec is None:
+        return ""
+    return _pairs(
+        [
+            ("in", spec.input),
+            ("out", spec.output),
+            *(("rule", rule) for rule in spec.rules),
+            *(("assumed", text) for text in spec.assumptions),
+        ]
+    )
+
+
 def plan_table(plan: Plan) -> RenderableType:
     """Attributes with their values and shares."""
     table = _table("Attribute", "Values")

@@ -18,12 +18,16 @@ from understudy.errors import PartlyDone, UsageError
 from understudy.example import valid
 
 if TYPE_CHECKING:
+    from understudy.cli.progress import Follower
     from understudy.money import Quote
     from understudy.project import Project
     from understudy.project.flow import Finished
+    from understudy.task import Task
 
 MONEY = ("teacher", "budget", "price_in", "price_out", "concurrency", "timeout", "resend_unknown")
 SPLIT = ("validation_share", "test_share")
+QUESTIONS = 3
+"""Questions of the teacher that are asked at the most."""
 ASK_ABOVE_MICRO = 1_000_000
 """A quote above this is confirmed before the spend (micro-dollars)."""
 
@@ -92,6 +96,7 @@ def _whole_way(face: Face, make: Any, description: str, examples: int | None, fo
                 with progress.pause():
                     _confirm(face, quote)
 
+            _talk_over(face, project, progress, description)
             done: Finished = flow.run(project, description, wanted, confirm)
         body = report_json(done.report) | {
             "seconds": round(time.monotonic() - started, 1),
@@ -133,22 +138,42 @@ def describe(
     description: Annotated[str, typer.Argument(help="Leave away to keep the present one.")] = "",
     file: Annotated[Path | None, typer.Option(help="Store the spec in this JSON file.")] = None,
     edit: Annotated[bool, typer.Option("--edit", help="Edit the spec in $EDITOR.")] = False,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Change one field: FIELD=VALUE; repeatable.")
+    ] = None,
 ) -> None:
-    """The spec: asked of the teacher, shown, edited. A change makes a new version."""
-    from understudy.cli.editor import edited, read_spec
+    """The spec: asked of the teacher, talked over, edited. A change makes a new version."""
+    from understudy.cli.editor import changed, edited, read_spec
     from understudy.cli.show import spec_text
 
-    with face.open() as project:
+    with face.open_following() as (project, progress):
         if file is not None:
             text = file.read_text(encoding="utf-8", errors="replace")
             task = project.edit_spec(read_spec(text, str(file)))
         elif edit:
             task = project.edit_spec(edited(project.spec))
+        elif change:
+            task = project.edit_spec(changed(project.spec, change))
         else:
-            task = project.describe(description)
+            task = _talk_over(face, project, progress, description)
     spec = task.spec.model_dump() if task.spec else None
     body = {"version": task.version, "author": task.author, "spec": spec}
     face.finish(body, spec_text(task))
+
+
+def _talk_over(face: Face, project: Project, progress: Follower, description: str) -> Task:
+    """The task; a spec that was just written is shown, and the teacher's questions are asked."""
+    from understudy.cli.show import assumed
+
+    before = project.find_task()
+    task = project.describe(description)
+    if task.spec is None or (before is not None and before.version == task.version):
+        return task
+    with progress.pause():
+        if not face.json:
+            face.say_all(assumed(task))
+        answers = {one: face.ask(one) for one in task.spec.questions[:QUESTIONS]}
+    return project.answer(answers)
 
 
 @verb(*MONEY)
@@ -191,8 +216,12 @@ def generate(
     if bool(cell) + fill + (inputs is not None) > 1:
         raise UsageError("--cell, --fill and --inputs do not go together", "Give one of them")
     texts = None if inputs is None else read_texts(inputs)
-    with face.open() as project:
-        result = project.generate(examples, cell=cell or None, fill=fill, inputs=texts, batch=batch)
+    wish: dict[str, Any] = {"cell": cell or None, "fill": fill, "inputs": texts}
+    with face.open_following() as (project, progress):
+        quote = project.pilot(examples, **wish)
+        with progress.pause():
+            _confirm(face, quote)
+        result = project.generate(examples, batch=batch, **wish)
     body = asdict(result) | {"spent_usd": result.spent_micro / 1e6}
     del body["spent_micro"]
     face.finish(body, generated(result))
@@ -304,6 +333,20 @@ def predict(
         print(answer)  # to the letter, whatever is in it: nobody's terminal reads it
         return
     face.finish({"answer": answer, "model": model}, answer)
+
+
+@verb("teacher")
+def purge(face: Face) -> None:
+    """Erase the examples that a teacher wrote: purge --teacher M. What they cost stays booked."""
+    teacher = face.flags.get("teacher")
+    if not teacher:
+        raise UsageError("no teacher is named", "understudy purge --teacher NAME")
+    face.confirm(
+        f"Everything that {teacher} wrote is erased for good. Go on?", otherwise="Say --yes"
+    )
+    with face.open() as project:
+        erased = project.purge(teacher)
+    face.finish({"erased": erased}, f"{erased:,} examples erased. Next: understudy freeze")
 
 
 @verb()

@@ -79,13 +79,22 @@ def _quirk(data: dict[str, Any]) -> str:
 
 def _hundred(data: dict[str, Any]) -> str:
     """Told when much repeats; of many such only some."""
-    number, wasted = data["number"], data["repeats"] + data["near"]
+    near = data["near"] or 0  # none where only repeats were looked for
+    number, wasted = data["number"], data["repeats"] + near
     if wasted <= TOLD_ABOVE * data["size"] or not (number <= 3 or number % 10 == 0):
         return ""
     return (
         f"generate  of the {data['size']} inputs of batch {number}, {data['repeats']} came before "
-        f"and {data['near']} nearly"
+        f"and {near} nearly"
     )
+
+
+def _purged(data: dict[str, Any]) -> str:
+    text = f"purge     {data['examples']:,} examples by {data['teacher']} erased"
+    if data["datasets"]:
+        numbers = ", ".join(map(str, data["datasets"]))
+        text += f"; so are the files of dataset {numbers}: freeze and train anew"
+    return text
 
 
 _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -97,6 +106,10 @@ _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
         f"stopping  waiting up to {d['wait_s']} s for {d['in_flight']:,} replies that are paid "
         "for; again to give them up"
     ),
+    "ledger.overshoot": lambda d: (
+        f"ledger    {d['teacher']} bills more tokens than it was allowed: a call cost "
+        f"{usd(d['micro'])} more than its worst case, so the budget may be passed by that much"
+    ),
     "rates.limit": lambda d: f"rates     the teacher allows {_a_minute(d)}",
     "rates.cut": _cut,
     "teacher.chosen": lambda d: f"teacher   {d['teacher']} (table of {d['table_checked_on']})",
@@ -104,6 +117,11 @@ _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     "teacher.other_model": lambda d: (
         f"teacher   {d['asked']} was asked, {d['answered']} answers; the dearer price is booked"
     ),
+    "teacher.terms": lambda d: f"terms     {d['teacher']}: {d['terms']}",
+    "generate.start": lambda d: (
+        f"generate  {d['made']:,} of {d['wanted']:,} are there; by {d['teacher']}, spec {d['spec']}"
+    ),
+    "purge.done": _purged,
     "describe.start": lambda d: f"describe  {d['teacher']} writes the spec",
     "task.version": lambda d: (
         f"spec {d['version']}    {d['title']} ({d['kind'] or 'no spec yet'}), by {d['author']}"

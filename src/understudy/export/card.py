@@ -39,6 +39,8 @@ class CardFacts:
     counts: Mapping[str, int]
     """Examples of each split."""
     report: Report | None = None
+    terms: tuple[str, ...] = ()
+    """What the terms of those who wrote the answers say of training on them."""
 
 
 def card(facts: CardFacts, *, architecture: str, parameters: int, max_tokens: int) -> str:
@@ -50,6 +52,7 @@ def card(facts: CardFacts, *, architecture: str, parameters: int, max_tokens: in
         "## What it is\n",
         f"- {parameters:,} parameters, {architecture}, trained from {_one_line(began)}",
         f"- Answers written by: {_one_line(facts.teacher)}" if facts.teacher else "",
+        *(f"- Terms of its makers on training: {_one_line(one)}" for one in facts.terms),
         f"- Examples: {_counts(facts.counts)}\n",
         f"## System message\n\nSend it with every call.\n\n{_fenced(facts.system_message)}\n",
         _scores(facts.report) if facts.report else "",

@@ -35,6 +35,17 @@ Examples from the person who asks. They are right; let the specification agree w
 {examples}
 """
 
+ANSWERED = """
+You wrote this specification before:
+
+{spec}
+
+The person who asks has answered some of its questions. Write the specification anew, so that it
+follows these answers; make each of them a rule, and ask no more questions:
+
+{answers}
+"""
+
 PLAN = """\
 You plan data for a language model. You are given the specification of a task. Name three to six
 attributes in which real inputs differ (topic, form, length, register, difficulty, language, edge

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from understudy.example import Example
 from understudy.generate import prompts
@@ -16,9 +16,26 @@ SHOWN = 8
 MAX_TOKENS = 4096
 
 
-async def describe(model: Model, description: str, own: Sequence[Example] = ()) -> Spec:
-    """Ask the teacher for the task's spec. Own examples bind it. Raises CallFailed."""
+async def describe(
+    model: Model,
+    description: str,
+    own: Sequence[Example] = (),
+    *,
+    before: Spec | None = None,
+    answers: Mapping[str, str] | None = None,
+) -> Spec:
+    """Ask the teacher for the task's spec. Own examples bind it. Raises CallFailed.
+
+    With ``before`` and ``answers`` it is asked to write that spec anew, by the answers that the
+    person gave to its questions; they are kept as rules.
+    """
     user = prompts.fill(prompts.DESCRIBE_USER, description=description)
+    if before is not None and answers:
+        said = "\n".join(
+            json.dumps({"question": question, "answer": answer}, ensure_ascii=False)
+            for question, answer in answers.items()
+        )
+        user += prompts.fill(prompts.ANSWERED, spec=before.model_dump_json(), answers=said)
     if own:
         lines = "\n".join(
             json.dumps({"input": example.input, "answer": example.answer}, ensure_ascii=False)

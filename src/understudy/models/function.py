@@ -49,7 +49,7 @@ class Function:
                 if isinstance(answer, Awaitable):
                     answer = await answer
             written = answer_text(answer)
-        except Exception as error:  # noqa: BLE001 (whatever the user's own code raises)
+        except Exception as error:
             what = f"{self.name} raised {type(error).__name__}: {error}"
             raise Unpaid(what, again=False) from error
         return Received(json.dumps({"answer": written}).encode())

@@ -40,11 +40,12 @@ class Practice(OpenAICompatible):
             max_reply=settings.max_reply,
         )
         self._server: subprocess.Popen[str] | None = None
+        self._listening = False
         self._starting = asyncio.Lock()
 
     async def send(self, body: bytes) -> Received:
         """Send once, starting the server if need be."""
-        if self._server is None:
+        if not self._listening:
             await self._start()
         return await super().send(body)
 
@@ -61,13 +62,14 @@ class Practice(OpenAICompatible):
             self._server.terminate()
             self._server.wait()
             self._server.stdout.close()  # type: ignore[union-attr]
-            self._server = None
+            self._server, self._listening = None, False
 
     async def _start(self) -> None:
         async with self._starting:
-            if self._server is None:
+            if not self._listening:
                 url = await asyncio.to_thread(self._launch)
                 self._move(replace(self.address, base_url=url))
+                self._listening = True
 
     def _launch(self) -> str:
         self._server = subprocess.Popen(

@@ -18,9 +18,9 @@ def read(raw: bytes) -> Reply:
     for reader in _readers():
         try:
             return reader.read(raw)
-        except Unreadable as error:
-            last = error
-    raise last
+        except (Unreadable, RecursionError):
+            continue
+    raise Unreadable("the stored reply holds no answer of an API that is known")
 
 
 @lru_cache(maxsize=1)

@@ -43,13 +43,14 @@ BATCH_FAULTS = {
     "download_torn": "download",
     "download_cut": "download",
     "expired": "batch",
+    "cancelled": "batch",
     "failed": "batch",
     "doubled": "batch",
 }
 """Kind to what it hits. ``upload_lost``, ``create_lost``: done, but the wire is torn before the
 reply. ``download_torn``: torn in the middle; ``download_cut``: half of it, as if it were whole.
-``expired``: after half of the lines; ``failed``: no line is taken; ``doubled``: every reply twice,
-and one that nobody asked for."""
+``expired``, ``cancelled``: after half of the lines; ``failed``: no line is taken; ``doubled``:
+every reply twice, and one that nobody asked for."""
 
 
 class _Asked(NamedTuple):
@@ -168,7 +169,8 @@ async def _work(job: Job, provider: Provider) -> None:
     job.total = len(asked)
     if job.status == "validating":
         job.status = "in_progress"
-    end = len(asked) // 2 if job.fault == "expired" else len(asked)
+    halved = job.fault in ("expired", "cancelled")
+    end = len(asked) // 2 if halved else len(asked)
     lines: list[tuple[bool, dict[str, Any]]] = []
     for start in range(0, end, _AT_ONCE):
         if job.status == "cancelling":
@@ -176,14 +178,16 @@ async def _work(job: Job, provider: Provider) -> None:
         part = asked[start : min(start + _AT_ONCE, end)]
         lines += await asyncio.gather(*(_line(one, job, provider) for one in part))
         await asyncio.sleep(third * len(part) / len(asked))
-    last = {"cancelling": "cancelled"}.get(job.status, job.fault or "completed")
+    last = "completed"
+    if halved or job.status == "cancelling":
+        last = job.fault if halved else "cancelled"
     job.status = "finalizing"
     await asyncio.sleep(third)
     if last == "expired":
         told = {"code": "batch_expired", "message": _EXPIRED}
         lines += [(False, _told(one, error=told)) for one in asked[end:]]
     _write(job, provider, lines)
-    job.status = last if last in ("expired", "cancelled") else "completed"
+    job.status = last
 
 
 def _understood(job: Job, content: bytes) -> list[_Asked] | None:

@@ -21,7 +21,16 @@ from understudy.generate.plan import parse_cell
 from understudy.models.function import Function, Teacher
 from understudy.money import Quote
 from understudy.project import examples as data
-from understudy.project import judging, making, quoting, students, training, workplace
+from understudy.project import (
+    judging,
+    making,
+    purging,
+    quoting,
+    students,
+    talk,
+    training,
+    workplace,
+)
 from understudy.project.results import Cleaned, Exported, Generated, Imported
 from understudy.report import Report
 from understudy.run import Event, Method, Run
@@ -80,11 +89,24 @@ class Project(workplace.Workplace):
         with self.writing():
             return self.store_task(self.task.description, spec, "you")
 
+    def answer(self, answers: Mapping[str, str]) -> Task:
+        """Have the spec written anew by answers to its questions; without any nothing changes."""
+        with self.writing():
+            return talk.answer_questions(self, answers)
+
+    def purge(self, teacher: str) -> int:
+        """Erase what a teacher wrote; how many examples that were. What it cost stays booked.
+
+        Datasets and models that were made with them stay as they are: freeze and train anew.
+        """
+        with self.writing():
+            return purging.purge(self, teacher)
+
     def plan(self) -> Plan:
         """The plan of what to cover; asked of the teacher once for each version of the task."""
         self.describe()
         task, spec = self.task, self.spec
-        found = self.find_plan(task)
+        found = self.find_plan()
         if found is not None:
             return found
         with self.writing():
@@ -101,14 +123,39 @@ class Project(workplace.Workplace):
         """Examples generated so far for the newest version of the task."""
         return making.made(self, making.Wish(0))
 
-    def pilot(self, wanted: int | None = None) -> Quote:
+    def pilot(
+        self,
+        wanted: int | None = None,
+        *,
+        cell: Cell | str | None = None,
+        fill: bool = False,
+        inputs: Iterable[str] | None = None,
+    ) -> Quote:
         """Make a few examples end to end; quote the rest of ``wanted`` by what they cost and took.
 
         The pilot's examples are ordinary ones: what was paid for is used. The quote is kept, and
-        compared with what was spent when all are made.
+        compared with what was spent when all are made. The other arguments are those of
+        ``generate``.
         """
         with self.writing():
-            return quoting.pilot(self, self.plan(), wanted or self.settings.examples)
+            plan, wish = self._wish(wanted, cell, inputs, fill=fill)
+            return quoting.pilot(self, plan, wish)
+
+    def _wish(
+        self,
+        wanted: int | None,
+        cell: Cell | str | None,
+        inputs: Iterable[str] | None,
+        *,
+        fill: bool,
+    ) -> tuple[Plan | None, making.Wish]:
+        """What is to be made, and the plan for it: none where the user brings the inputs."""
+        if inputs is not None:
+            texts = making.different(inputs)
+            return None, making.Wish(wanted or len(texts), texts=texts)
+        plan = self.plan()
+        fixed = parse_cell(cell, plan) if isinstance(cell, str) else cell
+        return plan, making.Wish(wanted or self.settings.examples, cell=fixed, fill=fill)
 
     def generate(
         self,
@@ -131,18 +178,11 @@ class Project(workplace.Workplace):
         Raises BudgetReached, ProviderRefused, DiskError or Interrupted, with everything saved.
         """
         function = None if teacher is None else Function(teacher)
-        texts = None if inputs is None else making.different(inputs)
         with self.writing():
-            if function is not None and texts is not None:
-                quoting.spec_of_function(self, function, texts)
-            plan = self.plan() if texts is None else None
-            fixed = parse_cell(cell, plan) if isinstance(cell, str) and plan else cell
-            wish = making.Wish(
-                wanted or (self.settings.examples if texts is None else len(texts)),
-                cell=fixed,  # type: ignore[arg-type]
-                fill=fill,
-                texts=texts,
-            )
+            if function is not None and inputs is not None:
+                inputs = list(inputs)
+                quoting.spec_of_function(self, function, inputs)
+            plan, wish = self._wish(wanted, cell, inputs, fill=fill)
             return making.make(self, plan, wish, function, _in_batches(function) if batch else None)
 
     def coverage(self, wanted: int | None = None) -> Coverage:

@@ -48,8 +48,8 @@ def in_batches(place: Workplace, plan: Plan | None, progress: Progress) -> None:
     cheaper = _cheaper(endpoint, price)
     place.say(
         "batch.price",
-        usd_in=str(cheaper.usd_in),
-        usd_out=str(cheaper.usd_out),
+        usd_in=f"{cheaper.usd_in.normalize():f}",
+        usd_out=f"{cheaper.usd_out.normalize():f}",
         source=cheaper.source,
     )
 
@@ -103,7 +103,6 @@ async def _buy(
     at_once = models.at_once(ledger.name, place.settings)
     async for _ in _made(place, plan, progress, ledger, _Unasked(ledger.name), at_once):
         pass
-    tried = False
     while True:
         await batches.see_through()
         with place.database.read() as connection:
@@ -113,11 +112,11 @@ async def _buy(
         wanted = list(stored.missing.values())
         if not wanted:
             return
-        if len(wanted) > 1 and not tried:
+        if len(wanted) > 1 and not stored.found:
             # What the endpoint refuses is learned from one call, not from thousands a day later.
             with suppress(CallFailed):
                 await ledger.complete(wanted[0])
-        tried = True
+                del wanted[0]
         batches.hold(wanted)
 
 
@@ -166,6 +165,7 @@ class _Stored:
     def __init__(self, name: str, connection: Connection, batches: Batches) -> None:
         self.name = name
         self.missing: dict[str, Request] = {}
+        self.found = 0
         self._connection = connection
         self._batches = batches
 
@@ -180,5 +180,6 @@ class _Stored:
             return Reply("")
         if row.state not in calls.DONE:
             raise CallFailed(f"{row.state} ({row.note}); its worst case counts as spent")
+        self.found += 1
         reply = endpoint.read(row.raw)
         return replace(reply, cost_micro=row.cost_micro, key=key, stored=True)

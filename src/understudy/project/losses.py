@@ -43,7 +43,7 @@ ADVICE = {
     "under way": "another process is at it, or died: the next command finds out",
     "unreadable": "paid for, and not sent again; `understudy doctor --teacher NAME` looks closer",
     "waits in a batch": "`understudy generate --batch` fetches it when it is ready",
-    STORED: "the same `understudy generate` takes them from disk, for nothing",
+    STORED: "`understudy generate` takes them from disk, for nothing",
 }
 """By the reason up to its colon: what to do about it."""
 

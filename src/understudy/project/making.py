@@ -86,7 +86,13 @@ def make(
         calls_before, purse_before = account.counted(connection), calls.read_purse(connection)
     try:
         if wish.wanted > progress.before:
-            place.say("generate.start", wanted=wish.wanted, made=progress.before, teacher=maker)
+            place.say(
+                "generate.start",
+                wanted=wish.wanted,
+                made=progress.before,
+                teacher=maker,
+                spec=place.task.version,
+            )
             if way is None:
                 _with_models(place, plan, progress, function)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from understudy import models
 from understudy.errors import SetupError, UnderstudyError
@@ -16,14 +17,18 @@ from understudy.project.workplace import Workplace
 from understudy.store import account, calls, events, quotes
 from understudy.task import Plan
 
+NOTHING = Quote(0, 0, 0, 0.0, 0.0)
+"""The quote when everything is there."""
 PROBED = 50
 """Inputs that a function answers so that the kind of its answers is known."""
 
 
-def pilot(place: Workplace, plan: Plan, wanted: int) -> Quote:
-    """Make the pilot's examples; quote and keep what the rest of ``wanted`` will cost."""
+def pilot(place: Workplace, plan: Plan | None, wish: making.Wish) -> Quote:
+    """Make the pilot's examples; quote and keep what the rest of the wish will cost."""
     settings, teacher = place.settings, place.teacher
-    _make_pilot(place, plan)
+    if making.made(place, wish) >= wish.wanted:
+        return NOTHING
+    _make_pilot(place, plan, wish)
     with place.database.read() as connection:
         inputs = account.settled(connection, "inputs", teacher)
         answers = account.settled(connection, "answer", teacher)
@@ -31,11 +36,11 @@ def pilot(place: Workplace, plan: Plan, wanted: int) -> Quote:
         spent = calls.read_purse(connection).spent_micro
     if not answers:
         raise UnderstudyError("the pilot made no example", "`understudy events` says why")
-    made = making.made(place, making.Wish(0))
+    made = making.made(place, wish)
     per_minute = limit.data.get("requests_per_minute") if limit else None
     told = quote(
-        max(wanted - made, 0),
-        [cost for cost, _ in inputs],
+        max(wish.wanted - made, 0),
+        [cost for cost, _ in inputs] if wish.texts is None else [],
         len(inputs) * settings.per_call,
         [cost for cost, _ in answers],
         [seconds for _, seconds in answers],
@@ -45,18 +50,18 @@ def pilot(place: Workplace, plan: Plan, wanted: int) -> Quote:
         made_up=teacher.startswith("practice:"),
     )
     with place.database.write() as connection:
-        quotes.add(connection, told, teacher=teacher, wanted=wanted, made=made, spent=spent)
+        quotes.add(connection, told, teacher=teacher, wanted=wish.wanted, made=made, spent=spent)
     place.say("pilot.quote", text=str(told), low_micro=told.low_micro, high_micro=told.high_micro)
     return told
 
 
-def _make_pilot(place: Workplace, plan: Plan) -> None:
+def _make_pilot(place: Workplace, plan: Plan | None, wish: making.Wish) -> None:
     """Have at least the pilot's number of examples, some of them by this teacher."""
     with place.database.read() as connection:
         known = account.settled(connection, "answer", place.teacher)
-    made, wanted = making.made(place, making.Wish(0)), place.settings.pilot
-    more = wanted if made and not known else 0
-    making.make(place, plan, making.Wish(max(wanted, made + more)))
+    made, few = making.made(place, wish), place.settings.pilot
+    wanted = few if known else made + few
+    making.make(place, plan, replace(wish, wanted=min(wanted, wish.wanted)))
 
 
 def spec_of_function(place: Workplace, function: Function, texts: Sequence[str]) -> None:

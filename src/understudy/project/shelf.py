@@ -7,7 +7,7 @@ from understudy.errors import UsageError
 from understudy.example import Example, Split
 from understudy.project.workplace import Workplace
 from understudy.run import Run
-from understudy.store import runs, tasks
+from understudy.store import examples, runs, tasks
 from understudy.store.runs import Frozen
 from understudy.task import Spec
 
@@ -36,6 +36,12 @@ def checked_splits(place: Workplace, frozen: Frozen) -> Splits:
     with place.database.read() as connection:
         sides: tuple[Split, ...] = ("train", "validation", "test")
         splits = {side: list(runs.members(connection, frozen.id, side)) for side in sides}
+        purged = frozen.id in runs.datasets_with(connection, examples.PURGED)
+    if purged:
+        raise UsageError(
+            f"dataset {frozen.id} holds examples that were purged",
+            "understudy freeze makes one without them; then train",
+        )
     settings = place.settings
     free_text = spec_of(place, frozen).kind == "text"
     dataset.check_leaks(splits, similarity=settings.duplicate_similarity, free_text=free_text)

@@ -78,6 +78,7 @@ def export_model(place: Workplace, target: Path) -> Exported:
     with place.database.read() as connection:
         newest = runs.report(connection)
         test = list(runs.members(connection, frozen.id, "test"))[:PARITY_PROMPTS]
+        terms = runs.terms(connection, frozen.id)
     judged = newest.systems.get("student") if newest else None
     facts = exporting.CardFacts(
         title=spec.title,
@@ -86,6 +87,7 @@ def export_model(place: Workplace, target: Path) -> Exported:
         teacher=place.settings.teacher,
         student=run.student,
         counts=frozen.counts,
+        terms=tuple(terms),
         report=newest if judged and judged.model == run.model else None,
     )
     limit = place.settings.max_answer_tokens

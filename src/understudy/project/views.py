@@ -102,8 +102,7 @@ def coverage(place: Workplace, wanted: int | None = None) -> Coverage | None:
     """
     with place.database.read() as connection:
         versions = place.versions(connection)
-        plans = (tasks.latest_plan(connection, version) for version in reversed(versions))
-        plan = next((plan for plan in plans if plan is not None), None)
+        plan = tasks.latest_plan(connection, versions)
         if plan is None:
             return None
         asked = [data["wanted"] for _, _, data in traces.events(connection, "generate.start")]

@@ -117,7 +117,17 @@ class Workplace:
         """Run asynchronous work with the teacher, through the ledger. Needs ``writing``."""
         from understudy.project.paid import with_teacher
 
+        self.tell_terms()
         return with_teacher(self.database, self.settings, self.teacher, work, self.say)
+
+    def tell_terms(self) -> None:
+        """Say once in a project what a teacher's terms say of training on its answers."""
+        from understudy.models.terms import terms
+
+        with self.database.read() as connection:
+            told = events.of_kind(connection, "teacher.terms")
+        if all(event.data["teacher"] != self.teacher for event in told):
+            self.say("teacher.terms", teacher=self.teacher, terms=str(terms(self.teacher)))
 
     # -- the task --------------------------------------------------------------------------
 
@@ -146,10 +156,10 @@ class Workplace:
             raise UsageError("the task has no spec yet", "`understudy describe` asks the teacher")
         return spec
 
-    def find_plan(self, task: Task) -> Plan | None:
-        """The newest plan for that version of the task."""
+    def find_plan(self) -> Plan | None:
+        """The newest plan under which the same is learnt as now."""
         with self.database.read() as connection:
-            return tasks.latest_plan(connection, task.version)
+            return tasks.latest_plan(connection, self.versions(connection))
 
     def store_task(self, description: str, spec: Spec | None, author: str) -> Task:
         """Store a new version of the task."""

@@ -17,12 +17,11 @@ import sqlalchemy as sa
 from understudy.errors import ProviderRefused
 from understudy.models.batches import BatchEndpoint, Line
 from understudy.models.protocol import Unpaid, Unreadable
-from understudy.money import Price
 from understudy.store import calls
 from understudy.store.batch_files import CHUNK, CHUNK_BYTES, custom_id
 from understudy.store.calls import Arrived, Ended, Sent
+from understudy.store.costs import Costs
 from understudy.store.database import Database
-from understudy.store.ledger import same_model
 from understudy.store.schema import call
 
 
@@ -32,8 +31,7 @@ class Brought:
 
     database: Database
     endpoint: BatchEndpoint
-    price: Price
-    dearer: Callable[[str], Price | None]
+    costs: Costs
     failed: Callable[[Sent, str, bool], None]
     """Told each call that failed, why, and whether it is for good."""
     waiting: dict[str, Sent]
@@ -42,7 +40,7 @@ class Brought:
     """Lines seen with an answer, whoever booked them."""
     answered: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
-    strangers: int = 0
+    strangers: set[str] = field(default_factory=set)
     """Lines that belong to no call of the batch."""
     refused: ProviderRefused | None = None
     """A refusal that is likely to be every call's."""
@@ -70,7 +68,7 @@ class Brought:
                 if answer:
                     arrived.append(Arrived(sent, line.raw, 0.0))
             if line.custom_id not in self.booked:
-                self.strangers += 1
+                self.strangers.add(line.custom_id)
             elif answer:
                 self.answers.add(line.custom_id)
         with self.database.write() as connection:
@@ -99,28 +97,10 @@ class Brought:
         self.waiting.clear()
 
     def _settled(self, sent: Sent, raw: bytes) -> Ended:
-        """What a reply cost; its reserve if it does not tell its tokens, as the ledger has it."""
         try:
-            reply = self.endpoint.read(raw)
+            return self.costs.ended(sent, self.endpoint.read(raw))
         except Unreadable as error:
-            return Ended(sent, "settled", sent.reserve_micro, error.what, estimated=True)
-        cost, note = None, ""
-        if reply.input_tokens is not None and reply.output_tokens is not None:
-            cost = self.price.cost_micro(reply.input_tokens, reply.output_tokens)
-            if not same_model(self.endpoint.identity, reply.model):
-                note = f"answered by {reply.model}"
-                if (price := self.dearer(reply.model)) is not None:
-                    cost = max(cost, price.cost_micro(reply.input_tokens, reply.output_tokens))
-        return Ended(
-            sent,
-            "settled",
-            sent.reserve_micro if cost is None else cost,
-            note,
-            estimated=cost is None,
-            input_tokens=reply.input_tokens,
-            output_tokens=reply.output_tokens,
-            finish=reply.finish,
-        )
+            return self.costs.ended(sent, error)
 
     def _freed(self, sent: Sent, line: Line) -> Ended:
         """Nothing is owed for a line that failed; ``failed`` hears whether to try again."""

@@ -33,6 +33,7 @@ from understudy.money import Price
 from understudy.store.batch_files import Buyer, disk_errors, hold, requests_file
 from understudy.store.batch_replies import Brought, lines_of
 from understudy.store.calls import Row, Sent
+from understudy.store.costs import Costs
 from understudy.store.database import Database
 from understudy.store.schema import batch, call
 
@@ -157,7 +158,7 @@ class Batches:
             state=ended.state,
             answers=brought.answered,
             failures=dict(brought.reasons),
-            strangers=brought.strangers,
+            strangers=len(brought.strangers),
         )
         if ended.state == "failed":
             why = ended.error or "it does not say why"
@@ -210,9 +211,8 @@ class Batches:
     def _brought(self, row: Row) -> Brought:
         with self.database.read() as connection:
             waiting, booked = lines_of(connection, row.id)
-        return Brought(
-            self.database, self.endpoint, self.price, self.dearer, self._failed, waiting, booked
-        )
+        costs = Costs(self.endpoint, self.price, self.dearer, self.say)
+        return Brought(self.database, self.endpoint, costs, self._failed, waiting, booked)
 
     # -- failures --------------------------------------------------------------------------
 

@@ -39,6 +39,14 @@ def last(connection: sa.Connection) -> int:
     return connection.scalar(sa.select(sa.func.max(schema.event.c.seq))) or 0
 
 
+def of_kind(connection: sa.Connection, kind: str) -> list[Event]:
+    """Every event of that kind, oldest first."""
+    query = sa.select(schema.event).where(schema.event.c.kind == kind).order_by(schema.event.c.seq)
+    return [
+        Event(row.kind, json.loads(row.data), row.seq, row.at) for row in connection.execute(query)
+    ]
+
+
 def last_of(connection: sa.Connection, kind: str) -> Event | None:
     """The newest event of that kind, or None."""
     row = connection.execute(

@@ -14,6 +14,8 @@ from understudy.store import schema
 from understudy.store.database import many, now
 from understudy.task import Cell
 
+PURGED = "purged"
+"""Reason of an example that was erased."""
 _ADD = insert(schema.example).on_conflict_do_nothing()
 
 
@@ -70,7 +72,11 @@ def generated(
     query = (
         sa.select(sa.func.count())
         .select_from(table)
-        .where(table.c.origin == "generated", table.c.task_version.in_(versions))
+        .where(
+            table.c.origin == "generated",
+            table.c.task_version.in_(versions),
+            table.c.reason != PURGED,
+        )
     )
     if state is not None:
         query = query.where(table.c.state == state)
@@ -166,3 +172,54 @@ def _row(example: Example) -> dict[str, object]:
         "terms": example.terms,
         "at": now(),
     }
+
+
+def makers(connection: sa.Connection) -> list[str]:
+    """Who made the generated examples: the teachers' names, as they were given."""
+    made = sa.select(schema.call.c.model).join(
+        schema.example, schema.example.c.source == schema.call.c.key
+    )
+    return sorted(connection.scalars(made.distinct()))
+
+
+def purge(connection: sa.Connection, teacher: str) -> int:
+    """Erase the text of examples by ``teacher`` and its raw replies; how many examples.
+
+    ``teacher`` is a model name as it was given, or the name under which the model answers. Rows
+    stay, empty and rejected, since datasets name them; what calls cost stays booked.
+    """
+    example, call = schema.example, schema.call
+    theirs = sa.select(call.c.key).where(call.c.model == teacher)
+    chosen = (
+        (example.c.origin == "generated")
+        & (example.c.reason != PURGED)
+        & (example.c.source.in_(theirs) | (example.c.maker == teacher))
+    )
+    ids = list(connection.scalars(sa.select(example.c.id).where(chosen)))
+    if not ids:
+        return 0
+    sources = sa.select(example.c.source).where(chosen)
+    connection.execute(
+        call.update()
+        .where((call.c.model == teacher) | call.c.key.in_(sources))
+        .where(call.c.state.in_(("settled", "unknown")))
+        .values(raw=None, request="[]")
+    )
+    again = (example.c.state == "rejected") & example.c.twin.in_(ids) & ~chosen
+    connection.execute(
+        example.update().where(again).values(state="new", reason="", twin=None, grouping="")
+    )
+    connection.execute(
+        example.update()
+        .where(chosen)
+        .values(
+            state="rejected",
+            reason=PURGED,
+            messages='[["user", ""]]',
+            answer="",
+            twin=None,
+            # The key is free again: the same may be asked anew.
+            source=sa.literal("purged ") + sa.cast(example.c.id, sa.Text),
+        )
+    )
+    return len(ids)

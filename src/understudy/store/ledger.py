@@ -35,6 +35,7 @@ from understudy.money import Price
 from understudy.store import calls, spool
 from understudy.store.calls import Arrived, Asked, Ended, Row, Sent
 from understudy.store.commits import GroupCommit
+from understudy.store.costs import Costs
 from understudy.store.database import Database
 from understudy.store.pace import Pace, Turn
 
@@ -102,7 +103,7 @@ class Ledger:
         self._price = price
         self._max_attempts = max_attempts
         self._resend_unknown = resend_unknown
-        self._dearer = dearer
+        self._costs = Costs(endpoint, price, dearer, say)
         self._say = say
         self._pace = Pace(concurrency=concurrency, max_wait_s=max_wait_s, say=say)
         self._commits = GroupCommit(database)
@@ -112,7 +113,6 @@ class Ledger:
         self._held = 0  # calls of ours that hold a reserve
         self._freed = asyncio.Event()  # set for a moment whenever one of them is booked
         self._output_tokens = 0.0  # of a reply, as they go
-        self._others: set[str] = set()  # models that answered though another was asked
         self._error: BaseException | None = None  # the first one that nobody waited for
 
     def _keys(self) -> set[int]:
@@ -262,10 +262,10 @@ class Ledger:
         try:
             reply = self._endpoint.read(raw)
         except Unreadable as error:
-            await self._book(self._ended(sent, error))
+            await self._book(self._costs.ended(sent, error))
             self._pace.failed(error)
             raise
-        ended = self._ended(sent, reply)
+        ended = self._costs.ended(sent, reply)
         # The bytes are safe; whoever asked need not wait until the books are done.
         self._book(ended)
         self._learn(reply, turn)
@@ -334,7 +334,7 @@ class Ledger:
         result = self._read(row)
         cost = row.cost_micro
         if row.state == "received":
-            ended = self._ended(Sent(row.key, row.attempt, row.reserve_micro), result)
+            ended = self._costs.ended(Sent(row.key, row.attempt, row.reserve_micro), result)
             await self._commits.submit(calls.end, ended)
             cost = ended.cost_micro
         if isinstance(result, Unreadable):
@@ -373,37 +373,6 @@ class Ledger:
         if not booked.cancelled():
             self._error = self._error or booked.exception()
 
-    def _ended(self, sent: Sent, result: Reply | Unreadable) -> Ended:
-        """What a reply cost; one that cannot be read, or tells no usage, costs its reserve."""
-        if isinstance(result, Unreadable):
-            return Ended(sent, "settled", sent.reserve_micro, result.what, estimated=True)
-        cost, note = self._cost(result)
-        return Ended(
-            sent,
-            "settled",
-            sent.reserve_micro if cost is None else cost,
-            note,
-            estimated=cost is None,
-            input_tokens=result.input_tokens,
-            output_tokens=result.output_tokens,
-            finish=result.finish,
-        )
-
-    def _cost(self, reply: Reply) -> tuple[int | None, str]:
-        """Micro-dollars by the dearer of the model asked and the model that answered."""
-        if reply.input_tokens is None or reply.output_tokens is None:
-            return None, ""
-        cost = self._price.cost_micro(reply.input_tokens, reply.output_tokens)
-        if same_model(self._endpoint.identity, reply.model):
-            return cost, ""
-        if reply.model not in self._others:
-            self._others.add(reply.model)
-            self._say("teacher.other_model", asked=self.name, answered=reply.model)
-        price = self._dearer(reply.model)
-        if price is not None:
-            cost = max(cost, price.cost_micro(reply.input_tokens, reply.output_tokens))
-        return cost, f"answered by {reply.model}"
-
     def _tokens(self, body: bytes, request: Request) -> int:
         """Estimate of what a call takes of a token rate limit."""
         written = self._output_tokens or min(request.max_tokens, 256)
@@ -416,13 +385,6 @@ class Ledger:
             used = reply.input_tokens + reply.output_tokens
             self._output_tokens += 0.05 * (reply.output_tokens - self._output_tokens)
         self._pace.answered(turn, used)
-
-
-def same_model(identity: str, answered: str) -> bool:
-    """True if the model that answered is the one asked, perhaps with a date or a maker's name."""
-    asked = identity.rpartition("#")[2].rpartition("/")[2].rpartition(":")[2].casefold()
-    other = answered.rpartition("/")[2].rpartition(":")[2].casefold()
-    return not other or other.startswith(asked) or asked.startswith(other)
 
 
 def spool_file(database: Path) -> Path:

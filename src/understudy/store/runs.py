@@ -182,3 +182,21 @@ def report(connection: sa.Connection, number: int | None = None) -> Report | Non
     )
     body["outcomes"] = tuple(Outcome(**json.loads(line)) for line in lines)
     return Report(**body | {"id": row.id})
+
+
+def datasets_with(connection: sa.Connection, reason: str) -> list[int]:
+    """Datasets that hold an example which was set apart later, for that reason."""
+    table = schema.member.join(schema.example, schema.member.c.example_id == schema.example.c.id)
+    query = sa.select(schema.member.c.dataset_id).select_from(table)
+    return sorted(connection.scalars(query.where(schema.example.c.reason == reason).distinct()))
+
+
+def terms(connection: sa.Connection, dataset_id: int) -> list[str]:
+    """What the makers' terms say, as it was recorded with the examples of a dataset."""
+    table = schema.member.join(schema.example, schema.member.c.example_id == schema.example.c.id)
+    query = (
+        sa.select(schema.example.c.terms)
+        .select_from(table)
+        .where(schema.member.c.dataset_id == dataset_id, schema.example.c.terms != "")
+    )
+    return sorted(connection.scalars(query.distinct()))

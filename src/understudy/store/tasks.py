@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import sqlalchemy as sa
 
 from understudy.store import schema
@@ -72,11 +74,11 @@ def add_plan(connection: sa.Connection, task_version: int, plan: Plan, author: s
     )
 
 
-def latest_plan(connection: sa.Connection, task_version: int) -> Plan | None:
-    """The newest plan for that version of the task."""
+def latest_plan(connection: sa.Connection, versions: Collection[int]) -> Plan | None:
+    """The newest plan for any of those versions of the task."""
     text = connection.scalar(
         sa.select(schema.plan.c.plan)
-        .where(schema.plan.c.task_version == task_version)
+        .where(schema.plan.c.task_version.in_(versions))
         .order_by(schema.plan.c.id.desc())
         .limit(1)
     )
