@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from teacher import text_of
+
 from understudy.project import Project
 from understudy.task import Attribute, Option, Plan, Spec
 

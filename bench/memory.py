@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from generation import prepare, teacher
+
 from understudy.project import Project
 from understudy.run import Event
 

@@ -1,8 +1,8 @@
 """A teacher for measuring: chat completions over HTTP/1.1, as little work a request as can be.
 
-It answers after a fixed latency, however many are waiting: a call that asks for inputs with as many
-different ones, any other with a short answer. It runs on a core of its own, so that what is measured
-is the client.
+It answers after a fixed latency, however many are waiting: a call that asks for inputs with as
+many different ones, any other with a short answer. It runs on a core of its own, so that what is
+measured is the client.
 
     python bench/teacher.py LATENCY_SECONDS [CORE]      prints its URL
 """
@@ -21,12 +21,13 @@ _ORDER = re.compile(rb'how_many\\": (\d+)')
 _BATCH = re.compile(rb'batch\\": (\d+)')
 
 
-WORDS = (
-    "order parcel invoice refund shirt lamp kettle blue broken late twice wrong size missing charger "
-    "battery screen box courier door neighbour street monday friday april june two seven ninety card "
-    "bank voucher account password email phone called nobody answered please help urgent again still "
-    "waiting returned exchange warranty receipt store online app crashed login address changed moved"
-).split()
+_TEXT = """
+order parcel invoice refund shirt lamp kettle blue broken late twice wrong size missing charger
+battery screen box courier door neighbour street monday friday april june two seven ninety card
+bank voucher account password email phone called nobody answered please help urgent again still
+waiting returned exchange warranty receipt store online app crashed login address changed moved
+"""
+WORDS = _TEXT.split()
 
 
 def text_of(number: int) -> str:

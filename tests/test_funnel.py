@@ -148,6 +148,20 @@ def test_what_a_crash_left_unstored_is_a_loss_until_it_is_taken_from_disk(
     assert all(times == bought.teacher.paid()[body] for body, times in paid.items())
 
 
+def test_what_was_purged_is_in_no_step_but_told(bought: Bought, tmp_path: Path) -> None:
+    """Its texts are gone, and no number of what is left changes its meaning."""
+    project = Project(shutil.copytree(bought.folder, tmp_path / "p"))
+    before = as_json(funnel(project))
+    assert project.purge(project.teacher) == 80
+    body = as_json(funnel(project))
+    project.close()
+    adds_up(body["steps"])
+    assert count(body, "examples") == body["accepted"] == 0
+    assert body["purged"]["examples"] == 80
+    assert body["purged"]["usd"] == pytest.approx(sum(step["usd"] for step in before["steps"]))
+    assert body["spent"] == before["spent"]
+
+
 def test_a_newcomer_reads_it_in_the_terminal(understudy: Cli, bought: Bought) -> None:
     """Steps in order, bars, losses with advice under their step, the money, the next step."""
     shown = understudy("funnel", "-p", bought.folder).out
@@ -240,7 +254,7 @@ def test_own_inputs_come_from_a_file(
         project = new(tmp_path, teacher.teacher("dates"))
         project.describe()
         done = understudy("generate", "--inputs", "mine.txt", "-p", "p", "--json")
-        assert done.json["made"] == 2, done.err
+        assert done.json["total"] == 2, done.err
     body = as_json(funnel(project))
     project.close()
     adds_up(body["steps"])
@@ -414,9 +428,8 @@ def calls(draw: st.DrawFn, purpose: str) -> Call:
         state=draw(STATES),
         note=draw(st.sampled_from(["", "HTTP 500: id 12345678", "connection lost"])),
         finish=draw(st.sampled_from(["stop", "stop", None])),
-        request=json.dumps(request, ensure_ascii=False),
+        request=draw(st.sampled_from([json.dumps(request, ensure_ascii=False)] * 5 + ["[]"])),
         raw=raw,
-        erased=draw(st.booleans()),
         cost_micro=draw(st.integers(0, 9)),
         sendings=draw(st.integers(1, 3)),
         sent_at=draw(st.sampled_from(["2026-05", "2026-06", "2025-01"])),
@@ -457,9 +470,15 @@ def test_whatever_the_rows_hold_the_steps_add_up(
     generated = [one for one in made if one.generated]
     assert steps["examples"].count == len(generated)
     assert steps["accepted"].count == sum(one.state == "accepted" for one in generated)
-    seen = steps["calls for inputs"].calls + steps["inputs sent"].calls + counted.others
+    seen = (
+        steps["calls for inputs"].calls
+        + steps["inputs sent"].calls
+        + counted.others.calls
+        + counted.purged.calls
+    )
     assert seen == len(answers) + len(inputs)
-    cost = sum(step.cost_micro for step in steps.values()) + counted.others_cost
+    cost = sum(step.cost_micro for step in steps.values())
+    cost += counted.others.cost_micro + counted.purged.cost_micro
     assert cost == sum(call.cost_micro for call in (*answers, *inputs))
     lost = (*steps["inputs sent"].losses, *steps["examples"].losses)
     assert sum(loss.cost_micro for loss in lost) <= steps["inputs sent"].cost_micro

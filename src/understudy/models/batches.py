@@ -65,8 +65,8 @@ class Line(NamedTuple):
     """The body of the reply or of the error."""
 
 
-class NoSuchBatch(ProviderRefused):
-    """The provider does not know the batch (or not with this key)."""
+class Gone(ProviderRefused):
+    """The provider does not know the batch or the file any more (or not with this key)."""
 
 
 class BatchEndpoint(OpenAICompatible):
@@ -126,7 +126,7 @@ class BatchEndpoint(OpenAICompatible):
         return self._batch(await self._ask("POST", "/batches", body))
 
     async def get(self, batch_id: str) -> Batch:
-        """How far a batch is. Raises NoSuchBatch, and like ``send``."""
+        """How far a batch is. Raises Gone, and like ``send``."""
         return self._batch(
             await self._ask("GET", f"/batches/{quote(batch_id, safe='')}", batch_id=batch_id)
         )
@@ -145,8 +145,10 @@ class BatchEndpoint(OpenAICompatible):
             after = f"&after={quote(found[-1].id, safe='')}"
 
     async def download(self, file_id: str, path: Path) -> None:
-        """Write a file of the provider to ``path``. Raises like ``send``; DiskError."""
+        """Write a file of the provider to ``path``. Raises Gone, DiskError, and like ``send``."""
         async with self._transfer("GET", f"/files/{quote(file_id, safe='')}/content") as response:
+            if response.status in (404, 410):
+                raise self._gone(f"file {file_id}")
             if response.status != 200 or "Content-Encoding" in response.headers:
                 raw = await self._read_at_most(response, self._max_reply)
                 self._must_be_plain(response, raw)
@@ -172,11 +174,14 @@ class BatchEndpoint(OpenAICompatible):
             method, URL(self.address.base_url + path, encoded=True), data
         )
         if status in (404, 405) and batch_id and "html" not in headers.get("Content-Type", ""):
-            raise NoSuchBatch(
-                f"{self.address.base_url} knows no batch {batch_id}",
-                "Use the key that it was made with; --resend-unknown gives it up as lost",
-            )
+            raise self._gone(f"batch {batch_id}")
         return self._understood(status, headers, raw)
+
+    def _gone(self, what: str) -> Gone:
+        return Gone(
+            f"{self.address.base_url} knows no {what}",
+            "Use the key that it was made with; --resend-unknown gives it up as lost",
+        )
 
     def _object(self, response: aiohttp.ClientResponse, raw: bytes) -> dict[str, Any]:
         return self._understood(response.status, response.headers, raw)

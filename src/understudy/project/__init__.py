@@ -151,6 +151,8 @@ class Project(workplace.Workplace):
     ) -> tuple[Plan | None, making.Wish]:
         """What is to be made, and the plan for it: none where the user brings the inputs."""
         if inputs is not None:
+            if self.find_task() is None or self.task.spec is None:
+                self.describe()
             texts = making.different(inputs)
             return None, making.Wish(wanted or len(texts), texts=texts)
         plan = self.plan()

@@ -67,6 +67,11 @@ def _head(system: str) -> str:
     return json.dumps([["system", system]], ensure_ascii=False)[:-1]
 
 
+def is_purged(call: Call) -> bool:
+    """True if nothing is left of the call but what it cost."""
+    return call.request == "[]"
+
+
 def question_of(call: Call) -> str:
     """The input that a call asks the answer to."""
     return str(json.loads(call.request)[-1][1])

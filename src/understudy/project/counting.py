@@ -10,8 +10,17 @@ from understudy.project import asked
 from understudy.project.asked import Ours
 from understudy.project.losses import Losses, Step, short
 from understudy.similar import fold
-from understudy.store.examples import reason_head
+from understudy.store.examples import PURGED, reason_head
 from understudy.store.traces import Call, Made
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """What is in no step, and why that is told: what was bought does not vanish."""
+
+    calls: int = 0
+    cost_micro: int = 0
+    examples: int = 0
 
 
 @dataclass(slots=True)
@@ -40,7 +49,7 @@ class Counted:
 
     def __init__(self) -> None:
         self.own_accepted = 0
-        self.others = self.others_cost = 0
+        self.others, self.purged = LeftOut(), LeftOut()
         self._own: set[int] = set()
         self._made: dict[int, _Kept] = {}
         self._lost: dict[int, _Lost] = {}
@@ -64,6 +73,9 @@ class Counted:
                 self._own.add(mark)
                 self.own_accepted += row.state == "accepted"
                 continue
+            if row.reason == PURGED:
+                self.purged.examples += 1
+                continue
             self._examples += 1
             if row.agreement is not None:
                 self._agreements += 1
@@ -85,10 +97,8 @@ class Counted:
     def take_answers(self, rows: Iterable[Call], ours: Ours) -> None:
         """Take in the calls for answers."""
         for call in rows:
-            if not ours.has(call, "answer"):
-                self._not_ours(call)
+            if not self._is_counted(call, ours, "answer"):
                 continue
-            self._count("answer", call)
             text = asked.question_of(call)
             mark = _mark(text)
             kept = self._made.get(mark)
@@ -108,10 +118,8 @@ class Counted:
     def take_inputs(self, rows: Iterable[Call], ours: Ours) -> None:
         """Take in the calls for inputs; last, since an input is judged by whether it was sent."""
         for call in rows:
-            if not ours.has(call, "inputs"):
-                self._not_ours(call)
+            if not self._is_counted(call, ours, "inputs"):
                 continue
-            self._count("inputs", call)
             written = asked.inputs_in(call)
             if isinstance(written, str):
                 self._at["calls"].add(
@@ -156,7 +164,9 @@ class Counted:
             Step("inputs received", "inputs", self._received, 0, "", self._at["received"].all()),
             Step(
                 *("different inputs", "inputs", len(self._seen) + brought, brought),
-                "brought by you",
+                "brought by you"
+                if not self.purged.calls
+                else "brought by you, or purged as inputs",
                 self._at["different"].all(),
             ),
             Step(
@@ -176,15 +186,18 @@ class Counted:
         kept = self._made.get(mark)
         return mark in self._lost or (kept is not None and kept.sent)
 
-    def _count(self, purpose: str, call: Call) -> None:
+    def _is_counted(self, call: Call, ours: Ours, purpose: str) -> bool:
+        """Count the call where it belongs; True if that is here."""
+        if asked.is_purged(call) or not ours.has(call, purpose):
+            left_out = self.purged if asked.is_purged(call) else self.others
+            left_out.calls += 1
+            left_out.cost_micro += call.cost_micro
+            return False
         counts = self._calls[purpose]
         counts[0] += 1
         counts[1] += call.sendings - 1
         counts[2] += call.cost_micro
-
-    def _not_ours(self, call: Call) -> None:
-        self.others += 1
-        self.others_cost += call.cost_micro
+        return True
 
 
 def _mark(text: str) -> int:

@@ -9,7 +9,7 @@ of the one before and what joined it there; what comes out is that less the loss
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from understudy.generate.coverage import OTHER, Coverage, thin
 from understudy.money import MICRO
 from understudy.project import asked
-from understudy.project.counting import Counted
+from understudy.project.counting import Counted, LeftOut
 from understudy.project.losses import Step
 from understudy.project.views import coverage
 from understudy.project.workplace import Workplace
@@ -50,15 +50,6 @@ class Quoted:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
-    """What belongs to versions of the task under which something else is learnt."""
-
-    calls: int
-    cost_micro: int
-    examples: int
-
-
-@dataclass(frozen=True, slots=True)
 class Funnel:
     """The report."""
 
@@ -79,7 +70,10 @@ class Funnel:
     hundreds: tuple[Hundred, ...]
     coverage: Coverage | None
     """None without a plan."""
-    left_out: LeftOut
+    others: LeftOut
+    """Of versions of the task under which something else is learnt."""
+    purged: LeftOut
+    """Erased by `understudy purge`."""
 
     @property
     def accepted(self) -> int:
@@ -117,9 +111,8 @@ def funnel(place: Workplace) -> Funnel:
             agreement=found.agreement,
             hundreds=_hundreds(connection),
             coverage=coverage(place),
-            left_out=LeftOut(
-                found.others, found.others_cost, traces.of_other_versions(connection, versions)
-            ),
+            others=replace(found.others, examples=traces.of_other_versions(connection, versions)),
+            purged=found.purged,
         )
 
 
@@ -190,12 +183,13 @@ def as_json(funnel: Funnel) -> dict[str, Any]:
         "agreement": funnel.agreement,
         "hundreds": [asdict(hundred) for hundred in funnel.hundreds],
         "coverage": None if covered is None else coverage_summary(covered),
-        "left_out": {
-            "calls": funnel.left_out.calls,
-            "usd": funnel.left_out.cost_micro / MICRO,
-            "examples": funnel.left_out.examples,
-        },
+        "left_out": _left_out_json(funnel.others),
+        "purged": _left_out_json(funnel.purged),
     }
+
+
+def _left_out_json(left: LeftOut) -> dict[str, Any]:
+    return {"calls": left.calls, "usd": left.cost_micro / MICRO, "examples": left.examples}
 
 
 def _step_json(step: Step) -> dict[str, Any]:

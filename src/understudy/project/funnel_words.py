@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from understudy.money import usd, usd_range
+from understudy.project.counting import LeftOut
 from understudy.project.funnel import Funnel, coverage_summary
 from understudy.project.losses import Loss, Sample, Step
 
@@ -34,13 +35,15 @@ def summary(funnel: Funnel) -> list[str]:
     lines += _variety(funnel)
     if funnel.own:
         lines.append(f"beside these, {funnel.own:,} accepted examples of your own")
-    left = funnel.left_out
-    if left.calls or left.examples:
-        lines.append(
-            f"left out, since other versions of the task asked for something else: "
-            f"{left.calls:,} calls ({usd(left.cost_micro)}), {left.examples:,} examples"
-        )
+    if funnel.others.calls or funnel.others.examples:
+        lines.append(f"left out, of other versions of the task: {_left_out(funnel.others)}")
+    if funnel.purged.calls or funnel.purged.examples:
+        lines.append(f"left out, since it was purged: {_left_out(funnel.purged)}")
     return lines
+
+
+def _left_out(left: LeftOut) -> str:
+    return f"{left.calls:,} calls ({usd(left.cost_micro)}), {left.examples:,} examples"
 
 
 def _cost(funnel: Funnel) -> str:

@@ -27,7 +27,6 @@ ADVICE = {
     "cut off while writing inputs": "ask for fewer at once: --per-call",
     "duplicate": PLAN_HELPS,
     "empty": "another teacher may answer",
-    "erased": "by `understudy purge`; generating again buys them anew",
     "interrupted": "counted as spent; --resend-unknown sends them again",
     "malformed": "fewer fields, or a teacher that writes JSON more surely",
     "more than were asked for": "the teacher counts badly; no harm is done",
@@ -149,8 +148,6 @@ def why_no_reply(call: Call) -> str:
     A reply that was not settled yet is not judged.
     """
     if call.state in DONE:
-        if call.erased:
-            return "erased"
         unreadable = call.state == "settled" and call.finish is None
         return f"unreadable: {head(call.note)}" if unreadable else ""
     if call.state == "failed_unpaid":

@@ -27,7 +27,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from understudy.errors import ProviderRefused, UsageError
-from understudy.models.batches import ENDED, Batch, BatchEndpoint, NoSuchBatch
+from understudy.models.batches import ENDED, Batch, BatchEndpoint, Gone
 from understudy.models.protocol import Lost, Request, Unpaid
 from understudy.money import Price
 from understudy.store.batch_files import Buyer, disk_errors, hold, requests_file
@@ -144,13 +144,12 @@ class Batches:
     async def _brought_home(self, row: Row, provider_id: str) -> None:
         brought = self._brought(row)
         try:
-            ended = await self._ended(row, provider_id)
-        except NoSuchBatch as error:
+            ended = await self._fetched(row, provider_id, brought)
+        except Gone as error:
             if not self.resend_unknown:
                 raise
             brought.lose_rest(error.what)
             return
-        await self._fetched(row, ended, brought)
         self._store(row.id, state=ended.state)
         self.say(
             "batch.done",
@@ -187,11 +186,12 @@ class Batches:
             await asyncio.sleep(wait)
             wait = min(wait * GROWTH, MOST_WAIT_S)
 
-    async def _fetched(self, row: Row, ended: Batch, brought: Brought) -> None:
-        """Book every line there is, and then the calls of which there is none."""
+    async def _fetched(self, row: Row, provider_id: str, brought: Brought) -> Batch:
+        """Wait for the end; book every line there is, and then the calls of which there is none."""
         path = requests_file(self.folder, row.id).with_suffix(".replies")
+        wait = FIRST_WAIT_S
         for _ in range(TRIES):
-            whole = True
+            ended, whole = await self._ended(row, provider_id), True
             for file_id in ended.files:
                 await self._downloaded(file_id, path)
                 with disk_errors(self.folder):
@@ -199,11 +199,17 @@ class Batches:
                     path.unlink()
             if whole and len(brought.answers) >= ended.completed:
                 break
+            await asyncio.sleep(wait)  # the files may come a little later than the end
+            wait = min(wait * GROWTH, MOST_WAIT_S)
+        if ended.completed and not ended.files:
+            told = f"batch {provider_id} has {ended.completed:,} answers, but no file of them"
+            raise ProviderRefused(told, "Nothing is lost: the same command looks again")
         counted = ended.state != "completed" or ended.total
         if counted and len(brought.answers) >= ended.completed:
             brought.free_rest(f"the batch {ended.state} without it")
         else:
             brought.lose_rest("paid for perhaps, but in no file of its batch")
+        return ended
 
     async def _downloaded(self, file_id: str, path: Path) -> None:
         await self._patiently(lambda: self.endpoint.download(file_id, path))

@@ -198,6 +198,7 @@ def purge(connection: sa.Connection, teacher: str) -> int:
     ids = list(connection.scalars(sa.select(example.c.id).where(chosen)))
     if not ids:
         return 0
+    connection.exec_driver_sql("PRAGMA secure_delete=ON")  # zeros where the text was
     sources = sa.select(example.c.source).where(chosen)
     connection.execute(
         call.update()

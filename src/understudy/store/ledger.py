@@ -325,7 +325,7 @@ class Ledger:
         """The reply on disk; settled now if a crash came between storing and settling it."""
         if row.state not in calls.DONE:
             what = {
-                "batched": "it waits for a batch of the provider",
+                "batched": "it is in a batch, which `generate --batch` fetches",
                 "sent": "it is under way in another process",
             }.get(row.state, f"outcome unknown ({row.note}); counted as spent")
             failed = CallFailed(what, "--resend-unknown sends calls of unknown outcome again")

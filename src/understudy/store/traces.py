@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from understudy.store.examples import PURGED
 from understudy.store.schema import call, event, example, quote, task
 
 AT_ONCE = 1000
@@ -27,11 +28,9 @@ class Call(NamedTuple):
     finish: str | None
     """None also if the reply cannot be read."""
     request: str
-    """JSON of the messages."""
+    """JSON of the messages; of none where the call was purged."""
     raw: bytes | None
     """The reply, where it was asked for."""
-    erased: bool
-    """True if there is no reply on disk."""
     cost_micro: int
     """Of all its sendings, as far as it is known."""
     sendings: int
@@ -74,7 +73,6 @@ def calls(connection: sa.Connection, purpose: str, *, raw: bool) -> Iterator[Cal
         sa.select(
             *(call.c.key, call.c.state, call.c.note, call.c.finish, call.c.request),
             *(call.c.cost_micro, call.c.sent_at, reply.label("reply")),
-            call.c.raw.is_(None).label("erased"),
         )
         .where(call.c.purpose == purpose)
         .order_by(call.c.key, call.c.attempt)
@@ -85,7 +83,7 @@ def calls(connection: sa.Connection, purpose: str, *, raw: bool) -> Iterator[Cal
         for number, row in enumerate(sendings, 1):  # noqa: B007 (the last one is the newest)
             cost += row.cost_micro or 0
         yield Call(
-            *(row.state, row.note, row.finish, row.request, row.reply, bool(row.erased)),
+            *(row.state, row.note, row.finish, row.request, row.reply),
             *(cost, number, row.sent_at),
         )
 
@@ -115,7 +113,11 @@ def of_other_versions(connection: sa.Connection, versions: Collection[int]) -> i
     query = (
         sa.select(sa.func.count())
         .select_from(example)
-        .where(example.c.origin == "generated", example.c.task_version.not_in(versions))
+        .where(
+            example.c.origin == "generated",
+            example.c.task_version.not_in(versions),
+            example.c.reason != PURGED,
+        )
     )
     return connection.scalar(query) or 0
 

@@ -1,0 +1,307 @@
+"""Generating through the project: functions, own inputs, cells, filling, quotes, purge."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import select
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import PRICES, Done, understudy_command
+from understudy.errors import SetupError, UsageError
+from understudy.project import Project
+from understudy.store import account, examples, quotes
+
+FLAGS = {"teacher": "practice:durations"}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """A project whose teacher is the practice program for durations."""
+    made = Project.new(tmp_path / "p", "Durations to ISO 8601", FLAGS)
+    yield made
+    made.close()
+
+
+def accepted(project: Project) -> list[Any]:
+    with project.database.read() as connection:
+        versions = project.versions(connection)
+        return list(examples.stream(connection, versions, state="accepted"))
+
+
+def loud(text: str) -> str:
+    """A rule that nobody needs a model for."""
+    return text.upper()
+
+
+def test_a_function_is_a_teacher(tmp_path: Path) -> None:
+    """An existing program is distilled: its answers become examples, at no cost, each once."""
+    project = Project.new(tmp_path / "p", "Say it loud")
+    texts = [f"{hex(n**9)} and {oct(n**7)}" for n in range(2, 32)]
+    made = project.generate(teacher=loud, inputs=texts)
+    assert (made.made, made.accepted, made.spent_micro) == (30, 30, 0)
+    assert {one.input: one.answer for one in accepted(project)} == {t: t.upper() for t in texts}
+    assert {one.maker for one in accepted(project)} == {"python:test_making.loud"}
+    assert project.generate(teacher=loud, inputs=texts).calls == 0
+    assert project.freeze().counts["train"] > 0
+    project.close()
+
+
+def test_the_kind_of_a_functions_answers_is_found_out(tmp_path: Path) -> None:
+    """A mapping becomes a JSON answer with its fields; few different texts are labels."""
+    as_json = Project.new(tmp_path / "j", "Length")
+    as_json.generate(teacher=lambda text: {"length": len(text)}, inputs=["a", "bb", "ccc"])
+    assert as_json.spec.kind == "json"
+    assert {one.answer for one in accepted(as_json)} == {f'{{"length": {n}}}' for n in (1, 2, 3)}
+    as_label = Project.new(tmp_path / "l", "Parity")
+    even = [f"input with the number {n}" for n in range(40)]
+    as_label.generate(teacher=lambda text: "odd" if text[-1] in "13579" else "even", inputs=even)
+    assert as_label.spec.labels == ("even", "odd")
+    for one in (as_json, as_label):
+        one.close()
+
+
+def test_an_async_function_and_one_that_fails(tmp_path: Path) -> None:
+    """A row that the function cannot answer fails alone, with what it raised."""
+
+    async def slow(text: str) -> str:
+        await asyncio.sleep(0)
+        if "3" in text:
+            raise ValueError("no threes")
+        return text
+
+    project = Project.new(tmp_path / "p", "Echo")
+    made = project.generate(teacher=slow, inputs=[f"number {n}" for n in range(10)])
+    assert made.made == 9
+    assert any("no threes" in reason for reason in made.reasons)
+    project.close()
+
+
+def test_a_function_that_never_answers_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    """With what it raised."""
+
+    def broken(_: str) -> str:
+        raise KeyError("model")
+
+    project = Project.new(tmp_path / "p", "Nothing")
+    with pytest.raises(SetupError, match="KeyError"):
+        project.generate(teacher=broken, inputs=["one"])
+    project.close()
+
+
+def test_a_changed_function_is_asked_anew(tmp_path: Path) -> None:
+    """Stored answers belong to the code that gave them."""
+    project = Project.new(tmp_path / "p", "Echo")
+    project.generate(teacher=lambda text: f"a {text}", inputs=["one", "two"])
+    more = project.generate(4, teacher=lambda text: f"b {text}", inputs=["one", "two", "x", "y"])
+    assert more.made == 2
+    assert Counter(one.answer[0] for one in accepted(project)) == {"a": 2, "b": 2}
+    project.close()
+
+
+def test_the_teacher_writes_inputs_for_a_function(project: Project) -> None:
+    """Inputs come from the plan, answers from the function."""
+    made = project.generate(20, teacher=loud)
+    assert made.made == 20
+    with project.database.read() as connection:
+        paid = {line["purpose"] for line in account.totals(connection) if line["cost_micro"]}
+        free = {line["model"] for line in account.totals(connection) if not line["cost_micro"]}
+    assert paid == {"spec", "plan", "inputs"}
+    assert "python:test_making.loud" in free
+
+
+def test_own_inputs_are_labelled_by_the_teacher(project: Project) -> None:
+    """Each once, repeats and empty ones left out, none of the plan's."""
+    texts = ["90 minutes", "2 hours", "", "2  HOURS", "three days"]
+    made = project.generate(inputs=texts)
+    assert (made.asked, made.made) == (3, 3)
+    assert {one.answer for one in accepted(project)} == {"PT90M", "PT2H", "P3D"}
+    assert project.find_plan() is None
+
+
+def test_one_cell_alone_is_made(project: Project) -> None:
+    """Only that value comes, and only such examples count."""
+    project.generate(10)
+    made = project.generate(12, cell="units=years")
+    assert made.total == 12
+    with project.database.read() as connection:
+        cells = [cell for cell, _ in examples.cells(connection, project.versions(connection))]
+    assert sum(cell["units"] == "years" for cell in cells) == 12
+    with pytest.raises(UsageError, match="months"):
+        project.generate(5, cell="units=month")
+
+
+def test_filling_takes_what_the_plan_lacks(project: Project) -> None:
+    """After much of one value, the others come first."""
+    project.generate(30, cell="units=years")
+    project.generate(60, fill=True)
+    rows = {row.value: row for row in project.coverage(60).values if row.attribute == "units"}
+    with project.database.read() as connection:
+        cells = [cell for cell, _ in examples.cells(connection, project.versions(connection))]
+    assert sum(cell["units"] != "years" for cell in cells) >= 25
+    assert rows["years"].accepted >= 20
+
+
+def test_harder_variants_are_made_of_accepted_examples(tmp_path: Path) -> None:
+    """With --evolve a share of the inputs has a parent; without, none."""
+    plain = Project.new(tmp_path / "p", "Durations", FLAGS)
+    plain.generate(30)
+    assert all(one.parent is None for one in accepted(plain))
+    plain.close()
+    evolving = Project(tmp_path / "p", {"evolve": 0.5})
+    evolving.generate(60)
+    parents = [one.parent for one in accepted(evolving) if one.parent is not None]
+    ids = {one.id for one in accepted(evolving)}
+    assert set(parents) <= ids
+    evolving.close()
+
+
+def test_the_quote_is_kept_and_compared(project: Project) -> None:
+    """When all that was quoted is made, what it cost is told beside the quote, once."""
+    told = project.pilot(40)
+    assert told.examples == 35
+    with project.database.read() as connection:
+        kept = quotes.last(connection, "practice:durations")
+    assert kept is not None
+    assert (kept.wanted, kept.low_micro, kept.high_micro) == (40, told.low_micro, told.high_micro)
+    project.generate(20)
+    assert [e for e in project.events() if e.kind == "quote.compared"] == []
+    project.generate(40)
+    project.generate(40)
+    (compared,) = (e for e in project.events() if e.kind == "quote.compared")
+    assert compared.data["text"].startswith("quoted $")
+    assert told.low_micro <= compared.data["spent_micro"] <= told.high_micro
+
+
+def test_terms_are_told_once_and_kept_with_the_examples(project: Project) -> None:
+    """Who made an example, and what the maker says of training on it, goes with it."""
+    project.generate(5)
+    project.generate(8)
+    told = [e for e in project.events() if e.kind == "teacher.terms"]
+    assert len(told) == 1
+    assert {one.terms for one in accepted(project)} == {told[0].data["terms"]}
+
+
+def test_purging_a_teacher_leaves_nothing_of_its_text(project: Project) -> None:
+    """Not in the examples, nor in the stored replies, nor in the files of datasets."""
+    project.generate(40)
+    frozen = project.freeze()
+    words = [one.input for one in accepted(project)][:5]
+    assert project.purge("practice:durations") == 40
+    with project.database.write() as connection:
+        connection.exec_driver_sql("UPDATE purse SET id = id")  # nothing of it waits in the log
+    project.close()
+    raw = b"".join(path.read_bytes() for path in project.folder.rglob("*") if path.is_file())
+    assert not (project.folder / "datasets" / str(frozen.id)).exists()
+    again = Project(project.folder)
+    assert accepted(again) == []
+    with again.database.read() as connection:
+        assert account.adds_up(connection)
+        assert account.totals(connection)
+    assert again.generate(40).made == 40
+    again.close()
+    with pytest.raises(UsageError, match="practice:durations"):
+        Project(project.folder).purge("openai:gpt-x")
+    assert [word for word in words if word.encode() in raw] == []
+
+
+def talk(arguments: list[str | Path], say: list[str], cwd: Path) -> str:
+    """Run a command in a real terminal, answering each question; what it printed."""
+    pid, terminal = pty.fork()
+    if pid == 0:  # pragma: no cover
+        os.chdir(cwd)
+        command = understudy_command(*arguments)
+        os.execvp(command[0], command)  # noqa: S606
+    printed = b""
+    while True:
+        ready, _, _ = select.select([terminal], [], [], 60)
+        try:
+            piece = os.read(terminal, 4096) if ready else b""
+        except OSError:
+            break
+        if not piece:
+            break
+        printed += piece
+        if say and printed.count(b"as assumed)") > 0 and b"as assumed)" in piece:
+            os.write(terminal, f"{say.pop(0)}\n".encode())
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, printed.decode(errors="replace")
+    return printed.decode(errors="replace")
+
+
+def test_the_spec_is_talked_over_in_a_terminal(
+    understudy: Callable[..., Done], tmp_path: Path
+) -> None:
+    """Assumptions are shown, questions asked; an answer makes a new version of the spec."""
+    understudy("new", "p", "--describe", "Durations", "--teacher", "practice:durations")
+    seen = talk(["describe", "-p", "p"], ["It becomes PT1H30M"], tmp_path)
+    assert "1:30 without seconds means hours and minutes" in seen
+    assert "Should ninety minutes stay PT90M" in seen
+    body = understudy("describe", "-p", "p", "--json").json
+    assert body["version"] == 3
+    found = Project(tmp_path / "p")
+    with found.database.read() as connection:
+        assert account.totals(connection)[0]["calls"] == 2
+    found.close()
+
+
+def test_nobody_is_asked_where_nobody_is_there(understudy: Callable[..., Done]) -> None:
+    """In a pipe, or with --yes, the assumptions are taken."""
+    understudy("new", "p", "--describe", "Durations", "--teacher", "practice:durations")
+    done = understudy("describe", "-p", "p")
+    assert done.code == 0
+    assert understudy("describe", "-p", "p", "--json").json["version"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("max_chars=many", "max_chars"),
+        ("colour=red", "no field 'colour'"),
+        ("kind=label", "two different labels"),
+        ("max_chars", "FIELD=VALUE"),
+    ],
+)
+def test_one_field_is_set_or_refused_in_a_line(
+    understudy: Callable[..., Done], change: str, told: str
+) -> None:
+    """A bad value is named; a good one makes a new version, under which later verbs work."""
+    understudy("new", "p", "--describe", "Durations", "--teacher", "practice:durations")
+    understudy("describe", "-p", "p")
+    refused = understudy("describe", "-p", "p", "--set", change)
+    assert (refused.code, told in refused.err) == (2, True)
+    changed = understudy("describe", "-p", "p", "--set", "max_chars=30", "--json").json
+    assert (changed["version"], changed["spec"]["max_chars"]) == (3, 30)
+    made = understudy("generate", "6", "-p", "p", "--json")
+    starts = [json.loads(line) for line in made.out.splitlines() if "generate.start" in line]
+    assert {event["spec"] for event in starts} == {3}
+
+
+def test_the_quote_is_confirmed_above_a_dollar(
+    server: Callable[..., Any], understudy: Callable[..., Done]
+) -> None:
+    """Where nobody is there to ask, it stops before the spend; --yes goes on."""
+    with server() as provider:
+        given = ["--teacher", provider.teacher("durations"), "--price-in", "900"]
+        given += ["--price-out", "900"]
+        understudy("new", "p", "--describe", "Durations", *given)
+        stopped = understudy("generate", "200", "-p", "p", *given)
+        assert stopped.code == 2
+        assert "200 examples" in stopped.err or "195 examples" in stopped.err
+        before = provider.requests()
+        assert before < 20
+        assert understudy("generate", "20", "-p", "p", "--yes", *given).code == 0
+
+
+def test_options_of_generate_that_exclude_each_other(understudy: Callable[..., Done]) -> None:
+    """One line says which to choose from."""
+    understudy("new", "p", "--describe", "Durations", "--teacher", "practice:durations", *PRICES)
+    refused = understudy("generate", "5", "-p", "p", "--fill", "--cell", "units=years")
+    assert (refused.code, "do not go together" in refused.err) == (2, True)
