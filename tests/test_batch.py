@@ -26,7 +26,7 @@ from understudy.practice.batches import BATCH_FAULTS
 from understudy.practice.faults import parse_fault
 from understudy.practice.provider import Options
 from understudy.practice.server import in_background
-from understudy.project import Project, batching
+from understudy.project import Project, batching, views
 from understudy.store import account, batch_files, batch_replies, batches
 
 WANTED = 30
@@ -119,7 +119,7 @@ def in_order(place: Project, provider: Server) -> None:
     assert max(provider.paid().values()) == 1, "one request was billed twice"
     with place.database.read() as connection:
         assert account.adds_up(connection)
-        assert not batches.opened(connection)
+        assert not account.open_batches(connection)
     ((spent, held),) = rows(place, "SELECT spent_micro, held_micro FROM purse")
     assert held == 0
     bill = owed(provider)
@@ -477,6 +477,8 @@ def test_ctrl_c_stops_waiting_and_the_next_command_resumes_by_id(
         stopped_while_waiting(place)
         ((held,),) = rows(place, "SELECT held_micro FROM purse")
         assert held > 0
+        (waiting,) = views.status(place)["batches"]
+        assert (waiting["requests"], waiting["state"]) == (WANTED - 1, "validating")
         monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong")
         with pytest.raises(ProviderRefused, match="Incorrect API key"):
             project(place.folder, provider).generate(WANTED, batch=True)

@@ -131,7 +131,7 @@ EXPECTED: dict[str, tuple[type[UnderstudyError], dict[str, Any]]] = {
     "503": (Unpaid, {"busy": True, "again": True}),
     "529": (Unpaid, {"busy": True, "again": True}),
     "context_length": (Unpaid, {"busy": False, "again": False, "learned": ""}),
-    "content_filter": (Unpaid, {"busy": False, "again": False, "learned": ""}),
+    "content_filter": (Lost, {"again": False}),
     "400": (Unpaid, {"busy": False, "again": False, "learned": ""}),
     "500": (Lost, {"again": True}),
     "502": (Lost, {"again": True}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -10,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from understudy.models.address import address
 from understudy.models.limits import duration_s, limits, retry_after
-from understudy.models.protocol import Limits
+from understudy.models.protocol import Limits, Unpaid
+from understudy.models.refusal import refusal
 
 NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC).timestamp()
 SENSELESS = [
@@ -241,3 +244,22 @@ def test_no_header_raises_or_gives_nonsense(headers: dict[str, str]) -> None:
         figures = [getattr(told, name) for name in Limits.__slots__]
         assert any(figure is not None for figure in figures)
         assert all(f is None or (math.isfinite(f) and f >= 0) for f in figures)
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("Please try again in 6ms.", 0.006),
+        ("Please try again in 1m30s.", 90),
+        ("Please try again in 1.5s. Visit the page", 1.5),
+        ("Please try again in 1h2m3s.", 3723),
+        ("Please try again later.", None),
+    ],
+)
+def test_a_wait_that_only_the_message_tells(said: str, seconds: float | None) -> None:
+    """Six milliseconds are not six minutes."""
+    where = address("http://127.0.0.1:1/v1#m", offline=False, environ={})
+    body = json.dumps({"error": {"message": said, "code": "rate_limit_exceeded"}}).encode()
+    error = refusal(where, 429, {}, body)
+    assert isinstance(error, Unpaid)
+    assert (error.busy, error.wait_s) == (True, pytest.approx(seconds) if seconds else None)

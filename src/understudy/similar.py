@@ -23,13 +23,13 @@ import random
 import re
 import unicodedata
 from array import array
-from collections.abc import Callable, Iterable
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from itertools import chain, compress
+from itertools import compress
 from math import sqrt
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+T = TypeVar("T")
 _BINS = 64
 _CROWD = 16
 """Texts of one bucket that are looked at, the newest first. Beyond that the band is boilerplate
@@ -39,11 +39,20 @@ _ORDER = random.Random(0)
 _LOOK_IN = tuple(tuple(_ORDER.sample(range(_BINS), _BINS)) for _ in range(_BINS))
 """For each bin, the order in which it looks for a filled one."""
 
-_SIX_BITS = bytes(byte % _BINS for byte in range(256))
-_STIR, _STIR_AGAIN = 0xA0761D, 0x9E3779B1
-"""Odd multipliers of 24 and 32 bits, so that no product of what they stir leaves its 64 bits."""
+_LANE = 32
+"""Bits of a lane: the sum of five bytes times 21 bits never leaves it."""
+_WEIGHTS = tuple(_ORDER.randrange(1 << 20, 1 << 21) | 1 for _ in range(5))
+_FACTORS = {
+    size: sum(weight << _LANE * place for place, weight in enumerate(_WEIGHTS[:size]))
+    for size in (3, 5)
+}
+"""For each size of n-gram what a text, one byte a lane, is multiplied by: each lane of the product
+is a weighted sum of the n bytes that end there."""
+_SHUFFLED, _RANKED = (bytes(_ORDER.sample(range(256), 256)) for _ in range(2))
+_BINNED = bytes(byte % _BINS for byte in _ORDER.sample(range(256), 256))
+"""What the lowest three bytes of a sum stand for, so that like sums are not alike."""
 _ENOUGH = 170
-"""N-grams that nearly always fall into every bin."""
+"""N-grams that fall into nearly every bin: of more, only those of the lowest ranks are sorted."""
 _CONSTANTS = bytes(range(256 - _BINS))
 _ALL_BINS = frozenset(range(_BINS))
 
@@ -100,7 +109,7 @@ class Index:
         sketch = _sketch(text)
         found = []
         for number in self._bands.alike(sketch.signature, self._least(sketch.filled)):
-            share = _share(sketch.text, self._text(number))
+            share = _share(sketch.text, self._text(number), self._threshold)
             if share >= self._threshold:
                 found.append((self._keys[number], share))
         return sorted(found, key=lambda pair: (-pair[1], pair[0]))
@@ -149,7 +158,7 @@ class _Bands:
         """Take in the next signature."""
         self._signatures += signature
         if 3 * len(self._nexts) > 2 * len(self._heads):
-            self._heads = array("I", bytes(4 * (2 * len(self._heads) | 1)))
+            self._heads = array("I", bytes(4 * (4 * len(self._heads) | 1)))
             self._nexts = array("I", [0])
             for at in range(0, len(self._signatures) - _BINS, _BINS):
                 self._link(self._signatures[at : at + _BINS])
@@ -196,10 +205,10 @@ class _Sketch(NamedTuple):
 @lru_cache(maxsize=2)  # a text is usually looked up and then added
 def _sketch(text: str) -> _Sketch:
     folded = fold(text)
-    ordered = array("I", sorted(_smallest(_hashes(folded)), reverse=True)).tobytes()
-    bins = ordered[3::4]
+    ordered = array("I", sorted(_lowest(_hashes(folded)), reverse=True)).tobytes()
+    bins = ordered[2::4]
     # of a bin that comes again the last byte counts, which is that of its smallest hash
-    smallest = bytes.maketrans(bins, ordered[1::4])
+    smallest = bytes.maketrans(bins, ordered[0::4])
     filled = set(bins)
     if len(filled) == _BINS:
         return _Sketch(folded, smallest[:_BINS], _BINS)
@@ -209,39 +218,36 @@ def _sketch(text: str) -> _Sketch:
     return _Sketch(folded, bytes(signature), len(filled))
 
 
-def _smallest(hashes: bytearray) -> Iterable[int]:
-    """Hashes among which is the smallest of every bin: of many only some, to be quickly sorted."""
+def _lowest(hashes: bytearray) -> Iterable[int]:
+    """The hashes to sort: all, or of many only those that are low in their bins."""
     values, count = array("I", hashes), len(hashes) // 4
     if count <= _ENOUGH:
         return values
-    bins, below = hashes[3::4], 256 * _ENOUGH // count  # the next byte ranks the hashes of a bin
-    chosen = hashes[2::4].translate(b"\1" * below + bytes(256 - below))
-    missed = bytearray(b"\1" * 256)
-    for found in set(compress(bins, chosen)):
-        missed[found] = 0
-    return chain(compress(values, chosen), compress(values, bins.translate(missed)))
+    below = max(256 * _ENOUGH // count, 1)
+    return compress(values, hashes[1::4].translate(b"\1" * below + bytes(256 - below)))
 
 
 def _hashes(folded: str) -> bytearray:
-    """Hashes of 30 bits of all n-grams, 4 bytes each, of which the highest is the bin.
+    """Hashes of 22 bits of all n-grams, 4 bytes each: the bin, a rank in it, what is remembered.
 
-    All n-grams are hashed at once, as 64-bit lanes of one long integer. A character counts as one
+    All n-grams are hashed at once, as 32-bit lanes of one long integer. A character counts as one
     byte, the lower one of its UTF-16: what is alike stays alike, which is all a candidate needs.
     """
     try:
         data = folded.encode("latin-1")
     except UnicodeEncodeError:
         data = folded.encode("utf-16-le", "surrogatepass")[::2]
-    lanes = _lanes(data, _gram_size(folded))
-    count = len(lanes) // 8
-    once = (int.from_bytes(lanes, "little") * _STIR).to_bytes(8 * count, "little")
-    lanes = bytearray(8 * count)
-    for at in range(4):  # the byte that knows least of the others comes to stir them most
-        lanes[at::8] = once[5 - at :: 8]
-    twice = (int.from_bytes(lanes, "little") * _STIR_AGAIN).to_bytes(8 * count, "little")
-    hashes = bytearray(4 * count)
-    hashes[0::4], hashes[1::4], hashes[2::4] = twice[2::8], twice[5::8], twice[4::8]
-    hashes[3::4] = twice[3::8].translate(_SIX_BITS)
+    size = _gram_size(folded)
+    lanes = bytearray(4 * len(data))
+    lanes[::4] = data
+    product = int.from_bytes(lanes, "little") * _FACTORS[size]
+    # lanes before the first whole n-gram say nothing, unless the text is shorter
+    start, end = 4 * (size - 1), 4 * max(len(data), size)
+    sums = product.to_bytes(end + 4 * size, "little")
+    hashes = bytearray(end - start)
+    hashes[0::4] = sums[start:end:4].translate(_SHUFFLED)
+    hashes[1::4] = sums[start + 2 : end : 4].translate(_RANKED)
+    hashes[2::4] = sums[start + 1 : end : 4].translate(_BINNED)
     return hashes
 
 
@@ -255,34 +261,44 @@ def _lanes(data: bytes, size: int) -> bytearray:
     return lanes
 
 
-def _share(first: str, second: str) -> float:
-    """Jaccard index of two folded texts."""
+def _share(first: str, second: str, least: float = 0.0) -> float:
+    """Jaccard index of two folded texts; 0 if it is found to be below ``least``."""
     if first == second:
         return 1.0
     try:
-        return _overlap(_narrow_grams(first), _narrow_grams(second))
+        return _overlap(_narrow_set(first), _narrow_grams(second), least)
     except UnicodeEncodeError:
-        return _overlap(_grams(first), _grams(second))
+        return _overlap(_gram_set(first), _grams(second), least)
 
 
-def _overlap(first: AbstractSet[object], second: AbstractSet[object]) -> float:
-    shared = len(first & second)
-    return shared / (len(first) + len(second) - shared)
+def _overlap(first: frozenset[T], second: Iterable[T], least: float) -> float:
+    shared = len(first.intersection(second))
+    if shared < least * len(first):  # together they have at least as many as the first
+        return 0.0
+    return shared / (len(first) + len(set(second)) - shared)
 
 
 @lru_cache(maxsize=2)  # one text is compared with several
-def _narrow_grams(folded: str) -> frozenset[int | str]:
+def _narrow_set(folded: str) -> frozenset[int | str]:
+    return frozenset(_narrow_grams(folded))
+
+
+def _narrow_grams(folded: str) -> Sequence[int | str]:
     """Like ``_grams``, but as integers, four times as fast. Of texts in Latin-1 only."""
     data = folded.encode("latin-1")
-    return frozenset(array("Q", _lanes(data, 5)) if len(data) >= 5 else [folded])
+    return array("Q", _lanes(data, 5)) if len(data) >= 5 else [folded]
 
 
 @lru_cache(maxsize=2)
-def _grams(folded: str) -> frozenset[str]:
-    """Return the different n-grams; of a text shorter than n, the text itself."""
+def _gram_set(folded: str) -> frozenset[str]:
+    return frozenset(_grams(folded))
+
+
+def _grams(folded: str) -> list[str]:
+    """Return the n-grams; of a text shorter than n, the text itself."""
     size = _gram_size(folded)
     every = [folded[at : at + size] for at in range(len(folded) - size + 1)]
-    return frozenset(every or [folded])
+    return every or [folded]
 
 
 def _gram_size(folded: str) -> int:

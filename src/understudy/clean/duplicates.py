@@ -21,7 +21,7 @@ changes, so it may depend on what came before but not on what comes after:
 
 from __future__ import annotations
 
-import json
+import marshal
 from collections import Counter
 from dataclasses import fields
 from operator import attrgetter
@@ -140,16 +140,17 @@ class Kept:
         return used > COMMON_COUNT and used > COMMON_SHARE * (len(self) + 1)
 
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
 _REST = attrgetter(*(field.name for field in fields(Example) if field.name != "messages"))
+_WITHOUT_REFERENCES = 2
+"""Version of marshal's format: later ones look up every string."""
 
 
 def _pack(example: Example) -> bytes:
     """Return the example in a third of the memory; read again only if something is near it."""
-    row = (example.messages, *_REST(example))
-    return _ENCODER.encode(row).encode("utf-8", "surrogatepass")
+    row = (tuple(map(tuple, example.messages)), _REST(example))
+    return marshal.dumps(row, _WITHOUT_REFERENCES)
 
 
 def _unpack(packed: bytes) -> Example:
-    messages, *rest = json.loads(packed.decode("utf-8", "surrogatepass"))
+    messages, rest = marshal.loads(packed)
     return Example(tuple(Message(*turn) for turn in messages), *rest)

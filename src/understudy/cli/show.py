@@ -186,6 +186,9 @@ def status_text(body: dict[str, Any]) -> RenderableType:
         ("examples", states or "none"),
         ("set apart", counted(body["reasons"])),
     ]
+    for one in body["batches"]:
+        told = f"{one['requests']:,} requests, {one['state']}, since {one['at']}"
+        rows.append((f"batch {one['batch']}", told))
     for one in body["datasets"]:
         splits = (
             f"{one[name]:,} {name}" for name in ("train", "validation", "test") if name in one

@@ -103,8 +103,8 @@ _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
         "their outcome is unknown (--resend-unknown sends them again)"
     ),
     "ledger.stopping": lambda d: (
-        f"stopping  waiting up to {d['wait_s']} s for {d['in_flight']:,} replies that are paid "
-        "for; again to give them up"
+        f"stopping  waiting for {d['in_flight']:,} replies that are paid for, up to "
+        f"{d['wait_s']} s; again to give them up"
     ),
     "ledger.overshoot": lambda d: (
         f"ledger    {d['teacher']} bills more tokens than it was allowed: a call cost "

@@ -19,10 +19,11 @@ from understudy.models.protocol import CallFailed, Lost, Unpaid
 
 _LONGEST = 300
 _WAIT_IN_BODY = re.compile(
-    r'(?:"retryDelay"\s*:\s*"|try again in )(\d[\d.]*(?:h|m|s|ms)(?:\d[\d.]*(?:m|s|ms))*)'
+    r'(?:"retryDelay"\s*:\s*"|try again in )(\d[\d.]*(?:ms|h|m|s)(?:\d[\d.]*(?:ms|m|s))*)'
 )
 _NO_CREDIT = re.compile(r"credit balance|insufficient (balance|quota|credit|funds)", re.IGNORECASE)
 _NO_CREDIT_CODES = ("insufficient_quota", "billing_error")
+_FILTERED = re.compile(r"content.{0,12}(filter|policy)", re.IGNORECASE)
 _NO_MODEL = re.compile(
     r"model.{0,80}(not exist|not found)|invalid model|no such model", re.IGNORECASE
 )
@@ -95,6 +96,9 @@ def refusal(
         error = Unpaid(message, wait_s=_wait_s(headers, raw), busy=True)
     elif status >= 500:
         error = Lost(f"HTTP {status}: {message}", again=True)
+    elif said.code == "content_filter" or _FILTERED.search(message):
+        # Azure OpenAI bills a prompt that its filter stops; sent again, it would be stopped again.
+        error = Lost(f"HTTP {status}: {message}")
     else:
         error = Unpaid(f"HTTP {status}: {message}", again=False)
     error.limits = limits(headers)

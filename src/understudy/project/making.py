@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 
 from sqlalchemy import Connection
 
@@ -190,14 +191,11 @@ def _batches(place: Workplace, plan: Plan | None, wish: Wish) -> Iterator[source
     settings = place.settings
     if plan is None:
         return sources.of_texts(wish.texts or (), settings.per_call)
-    with place.database.read() as connection:
-        accepted = [
-            example
-            for example in examples.stream(connection, place.versions(connection), state="accepted")
-            if example.origin == "generated"
-        ]
-    shown = Shown(tuple(place.own_examples()), tuple(accepted[:SHOWN_MADE]))
-    seen = [example.cell for example in accepted[: _fill_from(place, wish)]] if wish.fill else []
+    shown = Shown(tuple(place.own_examples()), tuple(_accepted(place, SHOWN_MADE)))
+    seen: list[Cell] = []
+    if wish.fill:
+        accepted = _accepted(place, _fill_from(place, wish))
+        seen = [example.cell for example in accepted]
     alone = 0 if shown.own else -(-settings.pilot // settings.per_call)
     batches = sources.of_cells(
         cells(
@@ -214,12 +212,15 @@ def _batches(place: Workplace, plan: Plan | None, wish: Wish) -> Iterator[source
     )
     if not settings.evolve:
         return batches
-    return sources.with_variants(
-        batches,
-        [example for example in accepted if example.parent is None],
-        settings.evolve,
-        settings.per_call,
-    )
+    parents = [example for example in _accepted(place) if example.parent is None]
+    return sources.with_variants(batches, parents, settings.evolve, settings.per_call)
+
+
+def _accepted(place: Workplace, first: int | None = None) -> list[Example]:
+    """The first so many (None: all) of the accepted examples that a teacher made."""
+    with place.database.read() as connection:
+        found = examples.stream(connection, place.versions(connection), state="accepted")
+        return list(islice((one for one in found if one.origin == "generated"), first))
 
 
 def _fill_from(place: Workplace, wish: Wish) -> int:

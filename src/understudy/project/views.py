@@ -32,6 +32,10 @@ def status(place: Workplace) -> dict[str, Any]:
             for one in runs.runs(connection, place.folder / "runs")
         ]
         report = runs.report(connection)
+        waiting = [
+            {"batch": row.id, "state": row.state, "requests": row.requests, "at": row.at}
+            for row in account.open_batches(connection)
+        ]
     body = {
         "project": str(place.folder),
         "description": task.description if task else None,
@@ -39,6 +43,7 @@ def status(place: Workplace) -> dict[str, Any]:
         "spec": task.spec.title if task and task.spec else None,
         "examples": states,
         "reasons": reasons,
+        "batches": waiting,
         "datasets": found,
         "runs": trained,
         "verdict": report.verdict if report else None,
@@ -51,6 +56,8 @@ def _next(body: dict[str, Any]) -> str:
     """What to type next."""
     if body["description"] is None:
         return 'understudy describe "A model that ..."'
+    if body["batches"]:
+        return "understudy generate N --batch"
     if not body["examples"].get("accepted"):
         return "understudy import FILE, or understudy generate N"
     if not body["datasets"]:

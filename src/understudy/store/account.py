@@ -6,8 +6,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from understudy.store.calls import HOLDING, read_purse
-from understudy.store.schema import call
+from understudy.store.calls import HOLDING, Row, read_purse
+from understudy.store.schema import batch, call
 
 
 def totals(connection: sa.Connection) -> list[dict[str, Any]]:
@@ -59,3 +59,12 @@ def settled(connection: sa.Connection, purpose: str, model: str) -> list[tuple[i
         )
     )
     return [(row.cost_micro, (row.latency_ms or 0) / 1000) for row in rows]
+
+
+def open_batches(connection: sa.Connection, identity: str | None = None) -> list[Row]:
+    """Batches with calls that wait to be fetched, of one endpoint or of all, oldest first."""
+    waiting = sa.select(call.c.batch).where(call.c.state == "batched")
+    query = sa.select(batch).where(batch.c.id.in_(waiting)).order_by(batch.c.id)
+    if identity is not None:
+        query = query.where(batch.c.identity == identity)
+    return list(connection.execute(query))

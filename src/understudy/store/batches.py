@@ -24,18 +24,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import sqlalchemy as sa
-
 from understudy.errors import ProviderRefused, UsageError
 from understudy.models.batches import ENDED, Batch, BatchEndpoint, Gone
 from understudy.models.protocol import Lost, Request, Unpaid
 from understudy.money import Price
+from understudy.store import account
 from understudy.store.batch_files import Buyer, disk_errors, hold, requests_file
 from understudy.store.batch_replies import Brought, lines_of
 from understudy.store.calls import Row, Sent
 from understudy.store.costs import Costs
 from understudy.store.database import Database
-from understudy.store.schema import batch, call
+from understudy.store.schema import batch
 
 T = TypeVar("T")
 FIRST_WAIT_S, MOST_WAIT_S, GROWTH = 1.0, 60.0, 1.5
@@ -82,7 +81,7 @@ class Batches:
         that came is booked before.
         """
         with self.database.read() as connection:
-            found = opened(connection, self.endpoint.identity)
+            found = account.open_batches(connection, self.endpoint.identity)
         handed = [row.provider_id or await self._handed_over(row) for row in found]
         for row, provider_id in zip(found, handed, strict=True):
             await self._brought_home(row, provider_id)
@@ -250,12 +249,3 @@ class Batches:
     def _store(self, number: int, **values: str) -> None:
         with self.database.write() as connection:
             connection.execute(batch.update().where(batch.c.id == number).values(values))
-
-
-def opened(connection: sa.Connection, identity: str | None = None) -> list[Row]:
-    """Batches with calls that wait to be fetched, of one endpoint or of all."""
-    waiting = sa.select(call.c.batch).where(call.c.state == "batched")
-    query = sa.select(batch).where(batch.c.id.in_(waiting)).order_by(batch.c.id)
-    if identity is not None:
-        query = query.where(batch.c.identity == identity)
-    return list(connection.execute(query))
