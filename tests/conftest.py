@@ -71,7 +71,8 @@ class Server(NamedTuple):
         return f"{self.url}#{task}"
 
     def account(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        whole = self.log.read_bytes().split(b"\n")[:-1]  # it may be writing a line
+        return [json.loads(line) for line in whole]
 
     def requests(self) -> int:
         """How many requests came in."""

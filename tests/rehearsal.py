@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -117,3 +118,25 @@ def one_line(done: Done, code: int, *words: str) -> None:
 def in_environment(**settings: object) -> dict[str, str]:
     """This process's environment with those settings."""
     return {**os.environ, **environment(**settings)}
+
+
+@contextmanager
+def ledger_database(path: Path) -> Iterator[Database]:
+    """An empty project's database, without a project around it."""
+    database = Database(path)
+    database.migrate()
+    yield database
+    database.close()
+
+
+def until(happens: Callable[[], bool]) -> None:
+    """Wait for something that another process does."""
+    deadline = time.monotonic() + SLOW_MACHINE_S
+    while not happens():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def asked(provider: Server) -> int:
+    """Requests so far, also while no log is there."""
+    return provider.requests() if provider.log.exists() else 0

@@ -64,7 +64,7 @@ def test_public_names_are_sorted_and_load() -> None:
 
 def test_every_setting_and_command_is_in_the_docs() -> None:
     """A command or setting that no page names cannot be found by a reader."""
-    from understudy.cli import verbs  # noqa: F401
+    from understudy.cli import looking, verbs  # noqa: F401
     from understudy.cli.face import app
     from understudy.settings import Settings
 

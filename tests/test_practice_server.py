@@ -150,7 +150,7 @@ def test_text_that_is_no_json_is_refused(url):
         async with aiohttp.ClientSession() as session:
             async with session.post(f"{url}/chat/completions", data=b"{") as response:
                 yield response.status, await response.json()
-            async with session.get(f"{url}/files") as response:
+            async with session.get(f"{url}/nothing") as response:
                 yield response.status, await response.json()
             async with session.get(f"{url}/chat/completions") as response:
                 yield response.status, await response.json()

@@ -131,8 +131,8 @@ def quote(
     """Extrapolate from the pilot's calls.
 
     ``input_costs`` and ``answer_costs`` are micro-dollars a call; ``inputs_made`` is the number of
-    inputs that the former gave. ``answers`` are bought for each example, and duplicates among the
-    inputs make up to a quarter more input calls. ``calls_per_s`` is the most that rate limits and
+    inputs that the former gave. ``answers`` are bought for each example; duplicates among the inputs,
+    and the examples that later questions show, make inputs cost up to half as much again. ``calls_per_s`` is the most that rate limits and
     this machine let through.
     """
     answer = statistics.fmean(answer_costs)
@@ -149,7 +149,7 @@ def quote(
     return Quote(
         examples=examples,
         low_micro=math.floor(examples * max(answers * (answer - spread) + an_input, 0)),
-        high_micro=math.ceil(examples * (answers * (answer + spread) + an_input * 1.25)),
+        high_micro=math.ceil(examples * (answers * (answer + spread) + an_input * 1.5)),
         low_s=first + examples * seconds * 0.8,
         high_s=first + examples * seconds * 3,
         made_up=made_up,

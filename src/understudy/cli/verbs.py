@@ -218,7 +218,7 @@ def generate(
     texts = None if inputs is None else read_texts(inputs)
     wish: dict[str, Any] = {"cell": cell or None, "fill": fill, "inputs": texts}
     with face.open_following() as (project, progress):
-        quote = project.pilot(examples, **wish)
+        quote = project.pilot(examples, batch=batch, **wish)
         with progress.pause():
             _confirm(face, quote)
         result = project.generate(examples, batch=batch, **wish)

@@ -178,6 +178,7 @@ _BARS: dict[str, Callable[[dict[str, Any]], Bar]] = {
     "generate.progress": _generating,
     "batch.progress": lambda d: Bar("batch", d["done"], d["total"], d["state"]),
     "import.progress": lambda d: Bar("import", d["rows"], d["rows"], "rows"),
+    "clean.progress": lambda d: Bar("clean", d["looked_at"], d["total"], ""),
     "train.step": _training,
     "evaluate.progress": lambda d: Bar("evaluate", d["done"], d["total"], ""),
 }

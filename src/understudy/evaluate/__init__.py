@@ -111,7 +111,8 @@ async def _ask(
         grade.partial,
         grade.exact,
         _note(reply, spec),
-        latency_ms=1000 * (taken_s if local else reply.latency_s),
+        # What came in a batch has no latency of its own.
+        latency_ms=1000 * (taken_s if local else reply.latency_s) or None,
         cost_micro=0 if local else reply.cost_micro,
     )
     return outcome, local

@@ -58,7 +58,7 @@ class Function:
         """The stored answer. Raises Unreadable if it is none."""
         try:
             answer = json.loads(raw)["answer"]
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
             raise Unreadable("the stored answer cannot be read") from None
         return Reply(valid(str(answer)), input_tokens=0, output_tokens=0, model=self.name)
 

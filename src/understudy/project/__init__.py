@@ -130,6 +130,7 @@ class Project(workplace.Workplace):
         cell: Cell | str | None = None,
         fill: bool = False,
         inputs: Iterable[str] | None = None,
+        batch: bool = False,
     ) -> Quote:
         """Make a few examples end to end; quote the rest of ``wanted`` by what they cost and took.
 
@@ -139,7 +140,8 @@ class Project(workplace.Workplace):
         """
         with self.writing():
             plan, wish = self._wish(wanted, cell, inputs, fill=fill)
-            return quoting.pilot(self, plan, wish)
+            share = _batch_share(self) if batch else 1.0
+            return quoting.pilot(self, plan, wish, answer_share=share)
 
     def _wish(
         self,
@@ -272,6 +274,13 @@ class Project(workplace.Workplace):
         """Sequence number of the newest event."""
         with self.database.read() as connection:
             return events.last(connection)
+
+
+def _batch_share(project: Project) -> float:
+    """What an answer in a batch costs of one bought live; what speaks HTTP is imported only now."""
+    from understudy.project.batching import batch_share
+
+    return batch_share(project.teacher, project.settings)
 
 
 def _in_batches(function: Function | None) -> making.Way:

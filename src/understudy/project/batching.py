@@ -91,6 +91,17 @@ def _endpoint(name: str, settings: Settings) -> tuple[BatchEndpoint, Price]:
     return endpoint, price
 
 
+def batch_share(name: str, settings: Settings) -> float:
+    """What an answer in a batch costs, as a share of one that is bought live.
+
+    Raises UsageError if the teacher takes no batches.
+    """
+    endpoint, price = _endpoint(name, settings)
+    ordinary = price.usd_in + price.usd_out
+    cheaper = _cheaper(endpoint, price)
+    return float((cheaper.usd_in + cheaper.usd_out) / ordinary) if ordinary else 1.0
+
+
 def _cheaper(endpoint: BatchEndpoint, price: Price, model: str = "") -> Price:
     where = endpoint.address
     return batch_price(price, where.price_id or where.provider, model or where.model)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +24,8 @@ from understudy.task import Spec
 
 BATCH = 1000
 """Rows stored in one transaction."""
+PROGRESS_S = 0.25
+"""Seconds at least between two events that say how far cleaning is."""
 
 
 def import_file(
@@ -55,31 +59,70 @@ def import_file(
 
 
 def clean(place: Workplace) -> Cleaned:
-    """Decide about every new example."""
+    """Decide about every new example, a batch at a time; what was decided is stored."""
     with place.database.read() as connection:
         versions = place.versions(connection)
-        new = list(examples.stream(connection, versions, state="new"))
-        if not new:
-            return Cleaned(0, 0, {})
-        decided = list(examples.stream(connection, versions, state="accepted"))
-    spec = _spec_for(place, [*decided, *new])
-    similarity = place.settings.duplicate_similarity
-    done = list(cleaning.clean(new, spec, similarity=similarity, decided=decided))
-    with place.database.write() as connection:
-        examples.decide(connection, done)
-    reasons = Counter(
-        examples.reason_head(example.reason) for example in done if example.state == "rejected"
-    )
-    accepted = len(done) - reasons.total()
-    place.say("clean.done", looked_at=len(done), accepted=accepted, reasons=dict(reasons))
-    return Cleaned(len(done), accepted, dict(reasons))
+        total = examples.waiting(connection, versions)
+    if not total:
+        return Cleaned(0, 0, {})
+    kept = _kept(place, versions)
+    looked_at, told_at = 0, time.monotonic()
+    reasons: Counter[str] = Counter()
+    for batch in _new(place, versions):
+        done = [decided for example in batch for decided in cleaning.decide(kept, example)]
+        with place.database.write() as connection:
+            examples.decide(connection, done)
+        # An own example takes no place but of one that was accepted in an earlier go, so that
+        # nothing is counted twice.
+        looked_at += len(done)
+        reasons.update(_head(example) for example in done if example.state == "rejected")
+        if time.monotonic() - told_at >= PROGRESS_S:
+            told_at = time.monotonic()
+            place.say("clean.progress", looked_at=looked_at, total=total)
+    accepted = looked_at - reasons.total()
+    place.say("clean.done", looked_at=looked_at, accepted=accepted, reasons=dict(reasons))
+    return Cleaned(looked_at, accepted, dict(reasons))
 
 
-def _spec_for(place: Workplace, found: list[Example]) -> Spec:
+def _kept(place: Workplace, versions: list[int]) -> cleaning.Kept:
+    """The examples accepted so far, packed."""
+    kept = cleaning.Kept(_spec_for(place, versions), place.settings.duplicate_similarity)
+    with place.database.read() as connection:
+        for example in examples.stream(connection, versions, state="accepted"):
+            kept.add(example)
+    return kept
+
+
+def _new(place: Workplace, versions: list[int]) -> Iterator[list[Example]]:
+    """Batches of the new ones in the order of their precedence."""
+    for origin in cleaning.ORIGINS:
+        after = 0
+        while True:
+            with place.database.read() as connection:
+                batch = examples.new_after(connection, versions, origin, after, BATCH)
+            if not batch:
+                break
+            yield batch
+            after = batch[-1].id or 0
+
+
+def _head(example: Example) -> str:
+    return examples.reason_head(example.reason)
+
+
+def _spec_for(place: Workplace, versions: list[int]) -> Spec:
     """The task's spec. Where no teacher and no person wrote one, it follows the own examples."""
     task = place.task
-    own = [example for example in found if _is_own(example) and example.answer.strip()]
-    if task.spec is not None and (task.author != "examples" or not own):
+    if task.spec is not None and task.author != "examples":
+        return task.spec
+    with place.database.read() as connection:
+        own = [
+            example
+            for state in ("accepted", "new")
+            for example in examples.stream(connection, versions, state=state)
+            if _is_own(example) and example.answer.strip()
+        ]
+    if task.spec is not None and not own:
         return task.spec
     spec = infer(task.description, own)
     if spec != task.spec:

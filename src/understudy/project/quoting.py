@@ -23,8 +23,13 @@ PROBED = 50
 """Inputs that a function answers so that the kind of its answers is known."""
 
 
-def pilot(place: Workplace, plan: Plan | None, wish: making.Wish) -> Quote:
-    """Make the pilot's examples; quote and keep what the rest of the wish will cost."""
+def pilot(
+    place: Workplace, plan: Plan | None, wish: making.Wish, *, answer_share: float = 1.0
+) -> Quote:
+    """Make the pilot's examples; quote and keep what the rest of the wish will cost.
+
+    ``answer_share`` is what an answer will cost as a share of what the pilot's did.
+    """
     settings, teacher = place.settings, place.teacher
     if making.made(place, wish) >= wish.wanted:
         return NOTHING
@@ -42,7 +47,7 @@ def pilot(place: Workplace, plan: Plan | None, wish: making.Wish) -> Quote:
         max(wish.wanted - made, 0),
         [cost for cost, _ in inputs] if wish.texts is None else [],
         len(inputs) * settings.per_call,
-        [cost for cost, _ in answers],
+        [round(cost * answer_share) for cost, _ in answers],
         [seconds for _, seconds in answers],
         concurrency=models.at_once(teacher, settings),
         answers=settings.answers,

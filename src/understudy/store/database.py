@@ -53,6 +53,8 @@ class Database:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA foreign_keys=ON")
+            if begin == "BEGIN":
+                connection.execute("PRAGMA query_only=ON")  # a reader that writes is a bug
 
         @sa.event.listens_for(engine, "begin")
         def _begin(connection: sa.Connection) -> None:

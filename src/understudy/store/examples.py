@@ -49,12 +49,39 @@ def stream(
 ) -> Iterator[Example]:
     """Own examples, and those generated for these versions of the task, in the order they came."""
     table = schema.example
-    of_the_task = (table.c.origin != "generated") | table.c.task_version.in_(versions)
-    query = sa.select(table).where(of_the_task).order_by(table.c.id)
+    query = sa.select(table).where(_of_the_task(versions)).order_by(table.c.id)
     if state is not None:
         query = query.where(table.c.state == state)
     for row in connection.execution_options(yield_per=1000).execute(query):
         yield example_of(row)
+
+
+def waiting(connection: sa.Connection, versions: Collection[int]) -> int:
+    """How many ``stream`` would give that are new."""
+    query = sa.select(sa.func.count()).select_from(schema.example)
+    new = schema.example.c.state == "new"
+    return connection.scalar(query.where(new, _of_the_task(versions))) or 0
+
+
+def new_after(
+    connection: sa.Connection, versions: Collection[int], origin: Origin, after: int, limit: int
+) -> list[Example]:
+    """The next ``limit`` new ones of that origin, of ids above ``after``, in their order."""
+    table = schema.example
+    query = (
+        sa.select(table)
+        .where(table.c.state == "new", table.c.id > after, table.c.origin == origin)
+        .where(_of_the_task(versions))
+        .order_by(table.c.id)
+        .limit(limit)
+    )
+    return [example_of(row) for row in connection.execute(query)]
+
+
+def _of_the_task(versions: Collection[int]) -> sa.ColumnElement[bool]:
+    """Own examples, and those generated for these versions of the task."""
+    table = schema.example
+    return (table.c.origin != "generated") | table.c.task_version.in_(versions)
 
 
 def generated(
