@@ -38,7 +38,7 @@ POINTS = {
     "spool": (spool, "save"),
     "settings": (folder, "write_settings"),
 }
-FLYING_S = 0.2
+FLYING_S = 0.1
 
 
 def die() -> None:

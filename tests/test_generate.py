@@ -377,12 +377,12 @@ def test_generation_stops_when_new_inputs_add_nothing() -> None:
             if request.purpose == "inputs":
                 batch = order(request.messages[-1].content)["batch"]
                 rows = [
-                    {"text": f"{start}my order has not come and I want my money back{'!' * batch}"}
+                    {"text": f"{start}my order has not come and I want my money back ({batch})"}
                     for start in ("Hello, ", "Hi! ", "Please help: ", "", "Again: ")
                 ]
                 return Reply(json.dumps({"inputs": rows}), key=f"i{batch}")
             return await super().complete(request)
 
-    found = made(Favourites(), 100_000, set(), novelty=Novelty(similarity=0.8))
+    found = made(Favourites(), 100_000, set(), novelty=Novelty(similarity=0.8, free_text=True))
     assert any(isinstance(item, Exhausted) for item in found)
     assert sum(isinstance(item, Example) for item in found) < 5000

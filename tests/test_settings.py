@@ -28,7 +28,7 @@ def test_flag_then_environment_then_file_then_default(tmp_path: Path) -> None:
     [
         ("colour = 'red'\n", "colour"),
         ("budget = -1\n", "budget"),
-        ("concurrency = 0\n", "concurrency"),
+        ("concurrency = -1\n", "concurrency"),
         ("seed = [1]\n", "seed"),
         ("budget = nan\n", "budget"),
         ("budget\n", "TOML"),

@@ -230,6 +230,17 @@ def test_texts_of_different_alphabets_are_compared_letter_by_letter():
     assert index.similar(f"{one} ☃") == [(0, 38 / 40)]
 
 
+@pytest.mark.parametrize("piece", ["x", "ab", "where is my order? "])
+def test_long_texts_that_repeat_themselves_are_found(piece):
+    """They have far fewer different pieces than characters."""
+    index = Index(0.8)
+    for number in (10, 100, 1000, 9000):
+        index.add(number, piece * number + "and something at the end of it all")
+    for number in (11, 130, 999, 8000):
+        found = index.similar(piece * number + "and something at the end of it all")
+        assert [key for key, _ in found] == [10, 100, 1000, 9000]
+
+
 def test_an_index_may_ask_for_its_texts_instead_of_holding_them():
     chance = random.Random(3)
     texts = [sentence(chance) for _ in range(60)]

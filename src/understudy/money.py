@@ -131,9 +131,9 @@ def quote(
     """Extrapolate from the pilot's calls.
 
     ``input_costs`` and ``answer_costs`` are micro-dollars a call; ``inputs_made`` is the number of
-    inputs that the former gave. ``answers`` are bought for each example; duplicates among the inputs,
-    and the examples that later questions show, make inputs cost up to half as much again. ``calls_per_s`` is the most that rate limits and
-    this machine let through.
+    inputs that the former gave. ``answers`` are bought for each example; duplicates among the
+    inputs, and the examples that later questions show, make inputs cost up to half as much again.
+    ``calls_per_s`` is the most that rate limits and this machine let through.
     """
     answer = statistics.fmean(answer_costs)
     spread = 0.0

@@ -136,5 +136,5 @@ def variable(name: str) -> str:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers too long, tables too deep
         raise UsageError(f"{path} is not valid TOML: {error}", "Mend or remove that line") from None

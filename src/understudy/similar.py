@@ -53,6 +53,8 @@ _BINNED = bytes(byte % _BINS for byte in _ORDER.sample(range(256), 256))
 """What the lowest three bytes of a sum stand for, so that like sums are not alike."""
 _ENOUGH = 170
 """N-grams that fall into nearly every bin: of more, only those of the lowest ranks are sorted."""
+_FEWEST = 100
+"""Different ones among these that still fall into most bins."""
 _CONSTANTS = bytes(range(256 - _BINS))
 _ALL_BINS = frozenset(range(_BINS))
 
@@ -120,12 +122,12 @@ class Index:
         return self._texts[number].decode("utf-8", "surrogatepass")
 
     def _least(self, filled: int) -> int:
-        """Bins that two texts at the threshold agree on, but for a few pairs in ten thousand.
+        """Bins that two texts at the threshold agree on, but for five pairs in a thousand.
 
         A bin agrees with the probability of the similarity; as a sample only the filled ones count.
         """
         spread = sqrt(self._threshold * (1 - self._threshold) / filled)
-        return int(_BINS * (self._threshold - 3 * spread))
+        return int(_BINS * (self._threshold - 2.6 * spread))
 
 
 _FEW, _MANY = (20, 6), (32, 2)
@@ -223,8 +225,13 @@ def _lowest(hashes: bytearray) -> Iterable[int]:
     values, count = array("I", hashes), len(hashes) // 4
     if count <= _ENOUGH:
         return values
-    below = max(256 * _ENOUGH // count, 1)
-    return compress(values, hashes[1::4].translate(b"\1" * below + bytes(256 - below)))
+    below, ranks = max(256 * _ENOUGH // count, 1), hashes[1::4]
+    while below < 256:
+        low = set(compress(values, ranks.translate(b"\1" * below + bytes(256 - below))))
+        if len(low) >= _FEWEST:
+            return low
+        below *= 2  # the text repeats itself: it has fewer different n-grams than it seems
+    return set(values)
 
 
 def _hashes(folded: str) -> bytearray:

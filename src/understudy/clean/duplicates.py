@@ -21,11 +21,12 @@ changes, so it may depend on what came before but not on what comes after:
 
 from __future__ import annotations
 
-import marshal
+import json
 from collections import Counter
 from dataclasses import fields
+from itertools import chain
 from operator import attrgetter
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from understudy.dataset import answer_group, asked, dialogue, group_of, input_group, repeats
 from understudy.example import Example, Message, Origin
@@ -75,7 +76,7 @@ class Kept:
         self._packed: list[bytes] = []  # by number
         self._dropped: set[int] = set()
         self._same_input: dict[int, int] = {}  # hash of what is asked, to its number
-        self._near_input = Index(similarity, lambda number: dialogue(self._example(number)))
+        self._near_input = Index(similarity, lambda number: _dialogue(self._packed[number]))
         self._answers: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -141,17 +142,32 @@ class Kept:
         return used > COMMON_COUNT and used > COMMON_SHARE * (len(self) + 1)
 
 
-_REST = attrgetter(*(field.name for field in fields(Example) if field.name != "messages"))
-_WITHOUT_REFERENCES = 2
-"""Version of marshal's format: later ones look up every string."""
+_TEXTS = [field.name for field in fields(Example) if field.type in {"str", "Origin", "State"}]
+_REST = [field.name for field in fields(Example) if field.name not in {"messages", *_TEXTS}]
+_TEXTS_OF, _REST_OF = attrgetter(*_TEXTS), attrgetter(*_REST)
+_ENCODER = json.JSONEncoder(separators=(",", ":"), check_circular=False)
+_END = b"\xff"
+"""Between two texts: no UTF-8 has it."""
 
 
 def _pack(example: Example) -> bytes:
     """Return the example in a third of the memory; read again only if something is near it."""
-    row = (tuple(map(tuple, example.messages)), _REST(example))
-    return marshal.dumps(row, _WITHOUT_REFERENCES)
+    texts = [*_TEXTS_OF(example), *chain.from_iterable(example.messages)]
+    packed = [text.encode("utf-8", "surrogatepass") for text in texts]
+    return _END.join([_ENCODER.encode(_REST_OF(example)).encode(), *packed])
+
+
+def _dialogue(packed: bytes) -> str:
+    """Return ``dialogue`` of a packed example: most of those that are compared are not near."""
+    turns = packed.split(_END)[1 + len(_TEXTS) :]
+    said = [text for role, text in zip(turns[::2], turns[1::2], strict=True) if role != b"system"]
+    return b"\n".join(said).decode("utf-8", "surrogatepass")
 
 
 def _unpack(packed: bytes) -> Example:
-    messages, rest = marshal.loads(packed)  # noqa: S302 (this very process packed it)
-    return Example(tuple(Message(*turn) for turn in messages), *rest)
+    rest, *parts = packed.split(_END)
+    texts = [text.decode("utf-8", "surrogatepass") for text in parts]
+    turns = iter(texts[len(_TEXTS) :])
+    values: dict[str, Any] = dict(zip(_TEXTS, texts, strict=False))  # the turns come after them
+    values.update(zip(_REST, json.loads(rest), strict=True))
+    return Example(tuple(map(Message._make, zip(turns, turns, strict=True))), **values)
