@@ -30,10 +30,13 @@ from rehearsal import (
     states,
     teacher,
 )
+from understudy.clean.refusals import refuses
 from understudy.example import Message
 from understudy.models.protocol import Request
 from understudy.practice import support, wires
 from understudy.practice.faults import PAID, At
+from understudy.practice.refusals import REFUSALS
+from understudy.task import Spec
 
 Cli = Callable[..., Done]
 
@@ -254,6 +257,15 @@ def test_nothing_wrong_is_accepted(rehearsed: Rehearsed) -> None:
     found = examples(rehearsed.project)
     assert len(found) > len(EXPECTED)
     assert {asked: support.answer(asked) for asked in found} == found
+
+
+def test_refusals_in_fifty_wordings() -> None:
+    """T20: where nothing but the text can tell, four of five; where the spec has a check, all."""
+    spec = support.spec()
+    assert all(spec.violation(text) for text in REFUSALS)
+    free = Spec(title="t", input="i", output="o", kind="text", system_message="s")
+    caught = [text for text in REFUSALS if refuses(text, free)]
+    assert len(caught) >= 0.8 * len(REFUSALS) == 40
 
 
 def test_memory_stays_bounded(rehearsed: Rehearsed) -> None:

@@ -26,6 +26,8 @@ from rehearsal import (
     states,
     teacher,
 )
+from understudy.errors import SetupError
+from understudy.example import Message
 from understudy.practice.faults import At
 from understudy.practice.spoiled import CONTROLS
 from understudy.task import Spec
@@ -70,6 +72,26 @@ def test_text_is_never_a_template(understudy: Cli, tmp_path: Path) -> None:
     answered = [json.loads(row["request"])[-1][1] for row in rows if row["purpose"] == "answer"]
     assert answered == list(TEMPLATES)
     assert not list(tmp_path.rglob("MARKER"))
+
+
+def test_a_chat_template_cannot_reach_the_system(tmp_path: Path) -> None:
+    """T80: one that a model folder brings runs in a sandbox; refused in one line."""
+    pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    from understudy.models.rendering import encode_prompts
+
+    marker = tmp_path / "marker"
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({"<eos>": 0}, unk_token="<eos>")),
+        eos_token="<eos>",
+    )
+    for template in (TEMPLATES[0].replace("MARKER", str(marker)), TEMPLATES[1]):
+        tokenizer.chat_template = template
+        with pytest.raises(SetupError, match="chat template"):
+            encode_prompts(tokenizer, [[Message("user", "x")]])
+    assert not marker.exists()
 
 
 def test_names_from_a_teacher_are_never_paths(understudy: Cli, tmp_path: Path) -> None:

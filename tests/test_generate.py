@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -343,7 +344,8 @@ def test_harder_variants_know_their_parent() -> None:
 
     parents = [replace(example("x", n), id=n, cell={"a": "v"}) for n in range(15)]
     plain = sources.of_cells(cells(PLAN, 0), 10)
-    found = made(Writer(), 60, set(), batches=sources.with_variants(plain, parents, 0.5, 10))
+    both = chain(sources.of_parents(parents, 10), plain)
+    found = made(Writer(), 60, set(), batches=both)
     examples = [item for item in found if isinstance(item, Example)]
     harder = [item for item in examples if item.parent is not None]
     assert sorted(item.parent for item in harder if item.parent is not None) == list(range(15))

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import Any
 import pytest
 
 from conftest import PRICES, Done, understudy_command
-from understudy.errors import SetupError, UsageError
+from understudy.errors import BudgetReached, ProjectBusy, SetupError, UsageError
 from understudy.project import Project
-from understudy.store import account, examples, quotes
+from understudy.store import account, examples, quotes, tasks
+from understudy.task import Attribute, Option, Plan
 
 FLAGS = {"teacher": "practice:durations"}
 
@@ -118,12 +120,13 @@ def test_the_teacher_writes_inputs_for_a_function(project: Project) -> None:
 
 
 def test_own_inputs_are_labelled_by_the_teacher(project: Project) -> None:
-    """Each once, repeats and empty ones left out, none of the plan's."""
-    texts = ["90 minutes", "2 hours", "", "2  HOURS", "three days"]
+    """Every different one, however alike; none of the plan's."""
+    texts = ["90 minutes", "2 hours", "", "2  HOURS", "three days", "2 hours"]
     made = project.generate(inputs=texts)
-    assert (made.asked, made.made) == (3, 3)
+    assert (made.asked, made.made) == (4, 4)
     assert {one.answer for one in accepted(project)} == {"PT90M", "PT2H", "P3D"}
     assert project.find_plan() is None
+    assert project.generate(inputs=texts).calls == 0
 
 
 def test_one_cell_alone_is_made(project: Project) -> None:
@@ -150,17 +153,99 @@ def test_filling_takes_what_the_plan_lacks(project: Project) -> None:
 
 
 def test_harder_variants_are_made_of_accepted_examples(tmp_path: Path) -> None:
-    """With --evolve a share of the inputs has a parent; without, none."""
-    plain = Project.new(tmp_path / "p", "Durations", FLAGS)
-    plain.generate(30)
-    assert all(one.parent is None for one in accepted(plain))
-    plain.close()
-    evolving = Project(tmp_path / "p", {"evolve": 0.5})
-    evolving.generate(60)
-    parents = [one.parent for one in accepted(evolving) if one.parent is not None]
-    ids = {one.id for one in accepted(evolving)}
-    assert set(parents) <= ids
+    """With --evolve the plain ones come first, then variants of those that were accepted."""
+    evolving = Project.new(tmp_path / "p", "Durations", {**FLAGS, "evolve": 0.25})
+    made = evolving.generate(80)
+    assert (made.asked, made.total) == (80, 80)
+    found = accepted(evolving)
+    parents = [one.parent for one in found if one.parent is not None]
+    assert parents
+    assert set(parents) <= {one.id for one in found if one.parent is None}
+    assert evolving.generate(80).calls == 0
     evolving.close()
+
+
+def test_what_was_bought_is_found_again_after_an_import(tmp_path: Path) -> None:
+    """Own examples that come midway change nothing of the wish under way."""
+    path = tmp_path / "own.csv"
+    path.write_text("prompt,response\none fortnight,P2W\n")
+    project = Project.new(tmp_path / "p", "Durations", {**FLAGS, "budget": 0.006})
+    with pytest.raises(BudgetReached):
+        project.generate(200)
+    project.import_examples(path)
+    project.close()
+    rich = Project(tmp_path / "p", {"budget": 5.0})
+    rich.generate(200)
+    with rich.database.read() as connection:
+        inputs = [line for line in account.totals(connection) if line["purpose"] == "inputs"]
+    assert sum(line["calls"] for line in inputs if line["state"] == "settled") <= 22
+    rich.close()
+
+
+@pytest.mark.parametrize("error", [StopIteration, SystemExit, KeyError])
+def test_whatever_a_function_raises_is_a_failed_row(
+    error: type[BaseException], tmp_path: Path
+) -> None:
+    """It neither hangs nor ends the run."""
+
+    def picky(text: str) -> str:
+        if text == "two":
+            raise error
+        return text
+
+    project = Project.new(tmp_path / "p", "Echo")
+    made = project.generate(teacher=picky, inputs=["one", "two", "three"])
+    assert made.made == 2
+    project.close()
+
+
+def test_a_function_that_hangs_is_given_up(tmp_path: Path) -> None:
+    """After the same time-out as any other call."""
+    hang = threading.Event()
+    project = Project.new(tmp_path / "p", "Echo", {"timeout": 0.2})
+    made = project.generate(
+        teacher=lambda text: text if text == "one" else str(hang.wait(30)), inputs=["one", "two"]
+    )
+    hang.set()
+    assert made.made == 1
+    assert any("within 0.2 s" in reason for reason in made.reasons)
+    project.close()
+
+
+def test_two_threads_do_not_make_the_same_twice(tmp_path: Path) -> None:
+    """The second is told that the project is busy."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow(text: str) -> str:
+        inside.set()
+        go_on.wait(20)
+        return text
+
+    project = Project.new(tmp_path / "p", "Echo")
+    first = threading.Thread(target=lambda: project.generate(teacher=slow, inputs=["one"]))
+    first.start()
+    assert inside.wait(20)
+    with pytest.raises(ProjectBusy):
+        project.generate(teacher=slow, inputs=["one"])
+    go_on.set()
+    first.join()
+    assert [one.input for one in accepted(project)] == ["one"]
+    project.close()
+
+
+def test_an_attribute_may_have_any_name(tmp_path: Path) -> None:
+    """Quotes, dots and brackets in the plan's names are no SQL and no path."""
+    project = Project.new(tmp_path / "p", "Durations", FLAGS)
+    project.describe()
+    names = ['the "tone"', "a.b[0]", "größe's"]
+    options = (Option(value='"dry"'), Option(value="x.y"))
+    plan = Plan(attributes=tuple(Attribute(name=name, values=options) for name in names))
+    with project.database.write() as connection:
+        tasks.add_plan(connection, project.task.version, plan, "test")
+    cell = {names[0]: '"dry"', names[1]: "x.y"}
+    assert project.generate(6, cell=cell).total == 6
+    assert project.generate(6, cell=cell).calls == 0
+    project.close()
 
 
 def test_the_quote_is_kept_and_compared(project: Project) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 
 from understudy.example import Example
@@ -50,19 +50,20 @@ async def generate(
     known: set[str],
     concurrency: int,
     novelty: Novelty | None = None,
+    same: Callable[[str], str] = fold,
 ) -> AsyncIterator[Made]:
     """Yield ``wanted`` examples as they are made, and what happened on the way.
 
     ``writer`` writes the inputs of each batch (sources.py); ``answer`` makes an example of each
-    (answers.py). ``known`` holds the inputs that the project has already, folded (similar.fold); it
-    grows. ``concurrency`` is the number of calls that the model takes at once. With ``novelty``
-    every hundred inputs are told, and generation ends when more of them would add nothing.
-    Fewer than ``wanted`` are yielded if the teacher repeats itself.
+    (answers.py). ``known`` holds the inputs that the project has already, as ``same`` writes them
+    (what it writes alike is one input); it grows. ``concurrency`` is the number of calls that the
+    model takes at once. With ``novelty`` every hundred inputs are told, and generation ends when
+    more of them would add nothing. Fewer than ``wanted`` are yielded if the teacher repeats itself.
 
     Calls in flight when an error ends it all are finished and yielded first; then it is raised:
     BudgetReached, ProviderRefused, DiskError, Stopped.
     """
-    work = _Work(writer, spec, batches, answer, wanted, known, AHEAD * concurrency, novelty)
+    work = _Work(writer, spec, batches, answer, wanted, known, AHEAD * concurrency, novelty, same)
     work.start_more()
     try:
         while (item := await work.made.get()) is not None:
@@ -87,6 +88,7 @@ class _Work:
     known: set[str]
     at_once: int
     novelty: Novelty | None
+    same: Callable[[str], str]
     made: asyncio.Queue[Made | None] = field(default_factory=asyncio.Queue)
     active: set[asyncio.Task[None]] = field(default_factory=set)
     error: Exception | None = None
@@ -165,7 +167,10 @@ class _Work:
         fresh = 0
         for candidate in found:
             self._watch(candidate.text)
-            if self._admitted < self.wanted and (folded := fold(candidate.text)) not in self.known:
+            if (
+                self._admitted < self.wanted
+                and (folded := self.same(candidate.text)) not in self.known
+            ):
                 self.known.add(folded)
                 self._waiting.append(candidate)
                 self._admitted += 1

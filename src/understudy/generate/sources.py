@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 from typing import Any, NamedTuple
 
 from understudy.example import Example
@@ -51,20 +51,14 @@ async def _of_cell(
     return await inputs(model, spec, cell, how_many, number, with_it)
 
 
-def with_variants(
-    batches: Iterator[Batch], parents: Sequence[Example], share: float, per_call: int
-) -> Iterator[Batch]:
-    """Put batches of harder variants of ``parents`` among the others, ``share`` of all (0 to 1).
-
-    Each parent is used once; then only the others go on.
-    """
-    waiting, due = iter(parents), 0.0
-    for number, batch in enumerate(batches):
-        due += share / (1 - share)
-        while due >= 1 and (chosen := list(islice(waiting, per_call))):
-            due -= 1
-            yield Batch(len(chosen), partial(_variants, chosen, number))
-        yield batch
+def of_parents(parents: Sequence[Example], per_call: int) -> Iterator[Batch]:
+    """Harder variants of each parent's input, once."""
+    waiting = iter(parents)
+    for number in count():
+        chosen = list(islice(waiting, per_call))
+        if not chosen:
+            return
+        yield Batch(len(chosen), partial(_variants, chosen, number))
 
 
 async def _variants(

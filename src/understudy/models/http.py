@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -52,6 +53,9 @@ class HttpEndpoint:
         self._timeout_s = timeout_s
         self._max_reply = max_reply
         self._key = address.key.get_secret_value().encode() if address.key else b""
+        # Letters and digits come as they are; the rest of a key may be escaped.
+        self._key_core = max(re.findall(rb"[A-Za-z0-9]+", self._key) or [b""], key=len)
+        self._key_written = _however_escaped(self._key)
         self._session: aiohttp.ClientSession | None = None
         self._move(address)
 
@@ -166,7 +170,7 @@ class HttpEndpoint:
             what = f"no whole reply within {self._timeout_s:g} s"
         else:
             what = f"connection lost ({type(error).__name__})"
-        return Lost(what, torn=self._without_key(bytes(read)))
+        return Lost(what, torn=self._without_key(bytes(read), torn=True))
 
     def _unpacked(self, encoding: str, raw: bytes) -> bytes:
         """A reply that came compressed although it should not; never more than the cap."""
@@ -186,13 +190,35 @@ class HttpEndpoint:
             raise Lost("the reply is compressed and cut", torn=self._without_key(text))
         return text
 
-    def _without_key(self, raw: bytes) -> bytes:
-        """What came back, the key cut out in case the endpoint echoes it."""
-        return raw.replace(self._key, b"[key]") if self._key else raw
+    def _without_key(self, raw: bytes, *, torn: bool = False) -> bytes:
+        """What came back, the key cut out in case the endpoint echoes it, also in JSON's escapes.
+
+        Of a reply that is ``torn`` the end may hold the beginning of the key.
+        """
+        if not self._key:
+            return raw
+        if self._key_core in raw:
+            raw = self._key_written.sub(b"[key]", raw)
+        if torn:
+            for length in range(min(len(self._key), len(raw)), 3, -1):
+                if raw.endswith(self._key[:length]):
+                    return raw[:-length] + b"[key]"
+        return raw
 
     def _must_be_json(self, headers: Mapping[str, str], raw: bytes) -> None:
         if "html" in headers.get("Content-Type", "").lower() or raw.lstrip()[:1] == b"<":
             raise not_an_api(self.address, "it answers with a web page")
+
+
+def _however_escaped(key: bytes) -> re.Pattern[bytes]:
+    """The key as it may stand in JSON: each character plain, after a backslash, or by its code."""
+    return re.compile(
+        b"".join(
+            b"(?:%b|\\\\%b|\\\\u00(?i:%02x))" % (re.escape(one), re.escape(one), one[0])
+            for one in (key[at : at + 1] for at in range(len(key)))
+        )
+        or b"(?!)"
+    )
 
 
 class _Resolver(AbstractResolver):

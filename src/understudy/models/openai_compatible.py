@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ _OTHER: dict[str, Literal["max_tokens", "max_completion_tokens"]] = {
     "max_tokens": "max_completion_tokens",
     "max_completion_tokens": "max_tokens",
 }
+_ADAPTABLE = ("max_completion_tokens", "max_tokens", "response_format", "temperature")
 # A limit is refused by its name in other words than one whose value is too high.
 _NOT_TAKEN = re.compile(
     r"unsupported|not supported|unrecogni[sz]ed|unknown|unexpected|extra|not permitted|not allowed",
@@ -70,7 +72,7 @@ class OpenAICompatible(HttpEndpoint):
 
     def _learn(self, said: Said, body: dict[str, Any]) -> str:
         refused = said.parameter.split(".")[0]
-        named = refused or next((name for name in body if name in said.message), "")
+        named = refused or next((name for name in _ADAPTABLE if name in said.message), "")
         if "response_format" in body and (
             named == "response_format" or (not refused and _ABOUT_JSON.search(said.message))
         ):
@@ -103,7 +105,7 @@ class OpenAICompatible(HttpEndpoint):
                 content = "".join(part.get("text", "") for part in content)
             usage = body.get("usage") or {}
             text = valid(str(content or refusal or ""))
-            said = count(usage.get("completion_tokens"))
+            said = _written(usage)
             return Reply(
                 text=text,
                 finish=str(choice.get("finish_reason") or "stop"),
@@ -114,3 +116,12 @@ class OpenAICompatible(HttpEndpoint):
             )
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise Unreadable("the reply is not a chat completion") from None
+
+
+def _written(usage: Mapping[str, Any]) -> int | None:
+    """Tokens written. Some count thinking in the total only; it is paid for like the rest."""
+    told, total = count(usage.get("completion_tokens")), count(usage.get("total_tokens"))
+    read = count(usage.get("prompt_tokens"))
+    if told is None or total is None or read is None:
+        return told
+    return max(told, total - read)

@@ -24,6 +24,7 @@ _WAIT_IN_BODY = re.compile(
 _NO_CREDIT = re.compile(r"credit balance|insufficient (balance|quota|credit|funds)", re.IGNORECASE)
 _NO_CREDIT_CODES = ("insufficient_quota", "billing_error")
 _FILTERED = re.compile(r"content.{0,12}(filter|policy)", re.IGNORECASE)
+_FLAGGED = re.compile(r"flagged|moderation", re.IGNORECASE)
 _NO_MODEL = re.compile(
     r"model.{0,80}(not exist|not found)|invalid model|no such model", re.IGNORECASE
 )
@@ -82,6 +83,8 @@ def refusal(
         return ProviderRefused(
             f"{to.base_url} redirects elsewhere, which is not followed", "Give the final address"
         )
+    if status == 403 and _FLAGGED.search(raw[:4000].decode(errors="replace")):
+        return Unpaid(f"HTTP {status}: {message}", again=False)  # this input, not the key
     if status in (401, 403):
         refused = "refused the key" if to.key else "wants a key"
         return ProviderRefused(f"{to.base_url} {refused}: {message}", to.key_help)

@@ -31,6 +31,7 @@ from understudy.project import (
     training,
     workplace,
 )
+from understudy.project.progress import Wish
 from understudy.project.results import Cleaned, Exported, Generated, Imported
 from understudy.report import Report
 from understudy.run import Event, Method, Run
@@ -77,6 +78,8 @@ class Project(workplace.Workplace):
             with self.writing():
                 return self.store_task(description, None, "you")
         with self.writing():
+            if found is None or found.description != description:
+                self.store_task(description, None, "you")  # it outlives a teacher that fails
             own = self.own_examples()
             self.say("describe.start", teacher=self.teacher, description=description)
             spec = self.paid(lambda model: specs.describe(model, description, own))
@@ -121,7 +124,7 @@ class Project(workplace.Workplace):
 
     def made(self) -> int:
         """Examples generated so far for the newest version of the task."""
-        return making.made(self, making.Wish(0))
+        return making.made(self, Wish(0))
 
     def pilot(
         self,
@@ -150,16 +153,16 @@ class Project(workplace.Workplace):
         inputs: Iterable[str] | None,
         *,
         fill: bool,
-    ) -> tuple[Plan | None, making.Wish]:
+    ) -> tuple[Plan | None, Wish]:
         """What is to be made, and the plan for it: none where the user brings the inputs."""
         if inputs is not None:
             if self.find_task() is None or self.task.spec is None:
                 self.describe()
             texts = making.different(inputs)
-            return None, making.Wish(wanted or len(texts), texts=texts)
+            return None, Wish(wanted or len(texts), texts=texts)
         plan = self.plan()
         fixed = parse_cell(cell, plan) if isinstance(cell, str) else cell
-        return plan, making.Wish(wanted or self.settings.examples, cell=fixed, fill=fill)
+        return plan, Wish(wanted or self.settings.examples, cell=fixed, fill=fill)
 
     def generate(
         self,
@@ -181,7 +184,8 @@ class Project(workplace.Workplace):
         ``batch`` buys the answers in batches of the provider: about half the price, within a day.
         Raises BudgetReached, ProviderRefused, DiskError or Interrupted, with everything saved.
         """
-        function = None if teacher is None else Function(teacher)
+        timeout_s = self.settings.timeout
+        function = None if teacher is None else Function(teacher, timeout_s=timeout_s)
         with self.writing():
             if function is not None and inputs is not None:
                 inputs = list(inputs)

@@ -25,8 +25,9 @@ from understudy.models.batches import BatchEndpoint, no_batches
 from understudy.models.openai_compatible import OpenAICompatible
 from understudy.models.protocol import CallFailed, Model, Reply, Request
 from understudy.money import Price, batch_price
-from understudy.project.making import Progress, making
+from understudy.project.making import making
 from understudy.project.paid import with_models
+from understudy.project.progress import Progress
 from understudy.project.workplace import Workplace
 from understudy.settings import Settings
 from understudy.store import calls

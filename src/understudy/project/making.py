@@ -2,55 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from itertools import islice
-
-from sqlalchemy import Connection
+from dataclasses import replace
+from itertools import chain, islice
+from typing import Any
 
 from understudy import models
 from understudy.example import Example, valid
-from understudy.generate import Exhausted, Failure, Made, generate, sources
+from understudy.generate import Made, generate, sources
 from understudy.generate.answers import answering
 from understudy.generate.inputs import Shown
-from understudy.generate.novelty import Hundred, Novelty
+from understudy.generate.novelty import Novelty
 from understudy.generate.plan import cells
+from understudy.generate.spec import SHOWN
 from understudy.models.function import Function
 from understudy.models.protocol import Endpoint, Model
 from understudy.models.terms import terms
 from understudy.money import FREE, Price, usd, usd_range
 from understudy.project.examples import clean
 from understudy.project.paid import with_models
+from understudy.project.progress import Progress, Wish
 from understudy.project.results import Generated
 from understudy.project.workplace import Workplace
-from understudy.run import Event
 from understudy.similar import fold
 from understudy.store import account, calls, events, examples, quotes
 from understudy.store.ledger import Ledger
-from understudy.task import Cell, Plan
+from understudy.task import Plan
 
-PROGRESS_S = 0.25
-"""Seconds between two looks at a long verb: examples are stored and progress is told."""
 SHOWN_MADE = 3
 """Accepted examples that the teacher is shown beside the user's own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What ``generate`` is to make."""
-
-    wanted: int
-    """Examples that there should be in all: generated, or (``fill``) accepted ones."""
-    cell: Cell | None = None
-    """Only for these attribute values; ``wanted`` then counts only those."""
-    fill: bool = False
-    """Take the cells that have the fewest accepted examples."""
-    texts: tuple[str, ...] | None = None
-    """Inputs that the user brought; None: the teacher writes them."""
 
 
 def made(place: Workplace, wish: Wish) -> int:
@@ -58,9 +40,9 @@ def made(place: Workplace, wish: Wish) -> int:
     with place.database.read() as connection:
         versions = place.versions(connection)
         if wish.texts is not None:
-            given = {fold(text) for text in wish.texts}
+            given = set(wish.texts)
             found = examples.stream(connection, versions)
-            return sum(fold(one.input) in given for one in found if one.origin == "generated")
+            return sum(one.input in given for one in found if one.origin == "generated")
         return examples.generated(
             connection,
             versions,
@@ -81,6 +63,18 @@ def make(
     ``plan`` is None where the user brings the inputs. The answers are the teacher's, or those of
     ``function``. ``way`` is how they are had: one by one, unless it is another (batching.py).
     """
+    plain = wish.wanted - round(wish.wanted * place.settings.evolve)
+    if plan is None or plain == wish.wanted or wish.evolve:
+        return _make(place, plan, wish, function, way)
+    # Harder variants are made of what was accepted, so that the plain ones come first.
+    first = _make(place, plan, replace(wish, wanted=plain), function, way)
+    then = _make(place, plan, replace(wish, evolve=True), function, way)
+    return then.after(first)
+
+
+def _make(
+    place: Workplace, plan: Plan | None, wish: Wish, function: Function | None, way: Way | None
+) -> Generated:
     maker = function.name if function else place.teacher
     progress = Progress(place, wish, before=made(place, wish))
     with place.database.read() as connection:
@@ -101,12 +95,15 @@ def make(
     finally:
         progress.end(purse_before.spent_micro)
         cleaned = clean(place)
-        _compare_with_quote(place, maker)
+        total = made(place, wish)
+        if total >= wish.wanted and progress.made:
+            place.say("generate.reached", wanted=wish.wanted)
+        _compare_with_quote(place, maker, wish, total)
     with place.database.read() as connection:
         calls_after, purse_after = account.counted(connection), calls.read_purse(connection)
     return Generated(
         asked=wish.wanted,
-        total=made(place, wish),
+        total=total,
         made=progress.made,
         accepted=cleaned.accepted,
         calls=calls_after - calls_before,
@@ -152,9 +149,11 @@ def making(
 ) -> AsyncIterator[Made]:
     """The examples that are missing of the wish, as they are made; nothing is stored."""
     settings, task = place.settings, place.task
+    # Inputs that the user brought are all wanted, however alike each other or own examples.
+    same = str if plan is None else fold
     with place.database.read() as connection:
         found = examples.stream(connection, place.versions(connection))
-        known = {fold(example.input) for example in found}
+        known = {same(one.input) for one in found if plan or one.origin == "generated"}
     answer = answering(
         teacher,
         place.spec,
@@ -163,7 +162,6 @@ def making(
         answers=settings.answers,
         terms=str(terms(teacher.name)),
     )
-    # Inputs that the user brought are all wanted, however alike.
     novelty = None if plan is None else _watch(place)
     return generate(
         writer,
@@ -174,6 +172,7 @@ def making(
         known=known,
         concurrency=concurrency,
         novelty=novelty,
+        same=same,
     )
 
 
@@ -191,13 +190,22 @@ def _batches(place: Workplace, plan: Plan | None, wish: Wish) -> Iterator[source
     settings = place.settings
     if plan is None:
         return sources.of_texts(wish.texts or (), settings.per_call)
-    shown = Shown(tuple(place.own_examples()), tuple(_accepted(place, SHOWN_MADE)))
-    seen: list[Cell] = []
-    if wish.fill:
-        accepted = _accepted(place, _fill_from(place, wish))
-        seen = [example.cell for example in accepted]
-    alone = 0 if shown.own else -(-settings.pilot // settings.per_call)
-    batches = sources.of_cells(
+    begun = _begun(place, wish)
+    shown = Shown(_by_id(place, begun["own"]), _by_id(place, begun["made"]))
+    if wish.evolve:
+        parents = [one for one in _accepted(place) if one.parent is None]
+        whole = len(parents) // settings.per_call * settings.per_call
+        variants = sources.of_parents(parents[:whole], settings.per_call)
+        return chain(variants, _of_plan(place, plan, wish, shown, begun))
+    return _of_plan(place, plan, wish, shown, begun)
+
+
+def _of_plan(
+    place: Workplace, plan: Plan, wish: Wish, shown: Shown, begun: dict[str, Any]
+) -> Iterator[sources.Batch]:
+    settings = place.settings
+    seen = [one.cell for one in _accepted(place, begun["accepted"])] if wish.fill else []
+    return sources.of_cells(
         cells(
             plan,
             settings.seed,
@@ -208,12 +216,39 @@ def _batches(place: Workplace, plan: Plan | None, wish: Wish) -> Iterator[source
         ),
         settings.per_call,
         shown,
-        alone=alone,
+        alone=begun["alone"],
     )
-    if not settings.evolve:
-        return batches
-    parents = [example for example in _accepted(place) if example.parent is None]
-    return sources.with_variants(batches, parents, settings.evolve, settings.per_call)
+
+
+def _begun(place: Workplace, wish: Wish) -> dict[str, Any]:
+    """What questions for inputs depend on, as it was when this wish was begun.
+
+    Until it is reached the same command asks the very same, whatever was imported or made in
+    between: what was bought is found again.
+    """
+    key = {"wanted": wish.wanted, "cell": wish.cell, "fill": wish.fill, "evolve": wish.evolve}
+    with place.database.read() as connection:
+        begun = events.last_of(connection, "generate.begun")
+        reached = events.last_of(connection, "generate.reached")
+        accepted = examples.generated(connection, place.versions(connection), state="accepted")
+    is_open = begun is not None and (reached is None or reached.seq < begun.seq)
+    if begun is not None and is_open and all(begun.data[name] == key[name] for name in key):
+        return dict(begun.data)
+    settings, own = place.settings, place.own_examples()[:SHOWN]
+    data = key | {
+        "own": [one.id for one in own],
+        "made": [one.id for one in _accepted(place, SHOWN_MADE)],
+        # The pilot's questions showed nothing unless there were own examples: found again so.
+        "alone": 0 if own else -(-settings.pilot // settings.per_call),
+        "accepted": accepted,
+    }
+    place.say("generate.begun", **data)
+    return data
+
+
+def _by_id(place: Workplace, ids: list[int]) -> tuple[Example, ...]:
+    with place.database.read() as connection:
+        return tuple(examples.by_id(connection, ids))
 
 
 def _accepted(place: Workplace, first: int | None = None) -> list[Example]:
@@ -223,128 +258,25 @@ def _accepted(place: Workplace, first: int | None = None) -> list[Example]:
         return list(islice((one for one in found if one.origin == "generated"), first))
 
 
-def _fill_from(place: Workplace, wish: Wish) -> int:
-    """How many accepted examples count as seen: an interrupted filling asks for the same again."""
-    with place.database.read() as connection:
-        begun = events.last_of(connection, "generate.fill")
-        ended = events.last_of(connection, "generate.filled")
-        number = examples.generated(connection, place.versions(connection), state="accepted")
-    if begun is not None and (ended is None or ended.seq < begun.seq):
-        return int(begun.data["accepted"])
-    place.say("generate.fill", accepted=number, wanted=wish.wanted)
-    return number
-
-
-@dataclass
-class Progress:
-    """Stores what comes, a little at a time, and tells how far it is."""
-
-    place: Workplace
-    wish: Wish
-    before: int
-    made: int = 0
-    failures: Counter[str] = field(default_factory=Counter)
-    started: float = field(default_factory=time.monotonic)
-    _agreements: list[float] = field(default_factory=list)
-    _waiting: list[Example] = field(default_factory=list)
-    _told_at: float = field(default_factory=time.monotonic)
-
-    async def follow(self, stream: AsyncIterator[Made], ledger: Ledger) -> None:
-        """Store every example of ``stream``, also when it ends in an error."""
-        ended = asyncio.Event()
-        storing = asyncio.create_task(self._store_now_and_then(ledger, ended))
-        try:
-            async for item in stream:
-                self._take(item)
-        finally:
-            ended.set()
-            await storing
-        if self.wish.fill:
-            self.place.say("generate.filled")
-
-    def _take(self, item: Made) -> None:
-        if isinstance(item, Example):
-            self._waiting.append(item)
-            if item.agreement is not None:
-                self._agreements.append(item.agreement)
-        elif isinstance(item, Failure):
-            self.failures[item.reason] += 1
-        elif isinstance(item, Hundred):
-            self.place.say("generate.hundred", **asdict(item))
-        elif isinstance(item, Exhausted):
-            self.place.say("generate.exhausted", reason=item.reason)
-
-    async def _store_now_and_then(self, ledger: Ledger, ended: asyncio.Event) -> None:
-        """Until the end, and once more after it."""
-        last = False
-        while not last:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), PROGRESS_S)
-            last = ended.is_set()
-            await self._store(ledger)
-
-    async def _store(self, ledger: Ledger) -> None:
-        """Store what waits, in the same transactions as the calls, and tell how far it is."""
-        waiting, self._waiting = self._waiting, []
-
-        def write(connection: Connection) -> int:
-            added = examples.add(connection, waiting)
-            events.add(connection, Event("generate.progress", self._told(connection, added)))
-            return added
-
-        added = await ledger.submit(write)
-        self.made += added
-
-    def _told(self, connection: Connection, added: int) -> dict[str, object]:
-        return {
-            "wanted": self.wish.wanted,
-            "made": self.before + self.made + added,
-            "failed": self.failures.total(),
-            "spent_micro": calls.read_purse(connection).spent_micro,
-            "seconds": round(time.monotonic() - self.started, 2),
-        }
-
-    def agreement(self) -> float | None:
-        """Mean share of the answers to one input that were the one kept; None if one was asked."""
-        if not self._agreements:
-            return None
-        return sum(self._agreements) / len(self._agreements)
-
-    def end(self, spent_before: int) -> None:
-        """Say what came of it."""
-        with self.place.database.read() as connection:
-            spent = calls.read_purse(connection).spent_micro - spent_before
-        if self.made or self.failures:
-            self.place.say(
-                "generate.done",
-                made=self.made,
-                failures=dict(self.failures),
-                spent_micro=spent,
-                agreement=self.agreement(),
-                seconds=round(time.monotonic() - self.started, 2),
-            )
-
-
-def _compare_with_quote(place: Workplace, maker: str) -> None:
+def _compare_with_quote(place: Workplace, maker: str, wish: Wish, total: int) -> None:
     """Once all that was quoted is made, say what it really cost."""
     with place.database.read() as connection:
         quoted = quotes.last(connection, maker)
-        if quoted is None or quoted.made >= quoted.wanted:
-            return
-        there = examples.generated(connection, place.versions(connection))
         told = events.last_of(connection, "quote.compared")
         asked = events.last_of(connection, "pilot.quote")
-        spent = calls.read_purse(connection).spent_micro - quoted.spent_micro
-    if there < quoted.wanted or (told and asked and told.seq > asked.seq):
+        now_in = calls.read_purse(connection)
+    if quoted is None or asked is None or quoted.wanted != wish.wanted or total < wish.wanted:
         return
+    if quoted.made >= quoted.wanted or (told is not None and told.seq > asked.seq):
+        return
+    spent = now_in.spent_micro - quoted.spent_micro
     text = f"quoted {usd_range(quoted.low_micro, quoted.high_micro)}, spent {usd(spent)}"
     place.say("quote.compared", text=text, spent_micro=spent)
 
 
 def different(texts: Iterable[str]) -> tuple[str, ...]:
     """Inputs without the empty ones and the repeats, in order, as text that can be stored."""
-    kept = {fold(text): valid(text) for text in reversed(list(texts)) if text.strip()}
-    return tuple(reversed(kept.values()))
+    return tuple(dict.fromkeys(valid(text) for text in texts if text.strip()))
 
 
 Way = Callable[[Workplace, Plan | None, Progress], None]

@@ -13,6 +13,7 @@ from understudy.models.function import Function
 from understudy.money import CLIENT_CALLS_PER_S, Quote, quote
 from understudy.project import making
 from understudy.project.paid import run
+from understudy.project.progress import Wish
 from understudy.project.workplace import Workplace
 from understudy.store import account, calls, events, quotes
 from understudy.task import Plan
@@ -23,9 +24,7 @@ PROBED = 50
 """Inputs that a function answers so that the kind of its answers is known."""
 
 
-def pilot(
-    place: Workplace, plan: Plan | None, wish: making.Wish, *, answer_share: float = 1.0
-) -> Quote:
+def pilot(place: Workplace, plan: Plan | None, wish: Wish, *, answer_share: float = 1.0) -> Quote:
     """Make the pilot's examples; quote and keep what the rest of the wish will cost.
 
     ``answer_share`` is what an answer will cost as a share of what the pilot's did.
@@ -60,7 +59,7 @@ def pilot(
     return told
 
 
-def _make_pilot(place: Workplace, plan: Plan | None, wish: making.Wish) -> None:
+def _make_pilot(place: Workplace, plan: Plan | None, wish: Wish) -> None:
     """Have at least the pilot's number of examples, some of them by this teacher."""
     with place.database.read() as connection:
         known = account.settled(connection, "answer", place.teacher)
@@ -85,7 +84,7 @@ async def _answers(function: Function, texts: Sequence[str]) -> list[Example]:
     found, error = [], ""
     for text in texts:
         try:
-            reply = function.read((await function.send(text.encode("utf-8", "replace"))).raw)
+            reply = await function.probe(text)
         except UnderstudyError as failed:
             error = failed.what
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,22 @@ class Generated:
     agreement: float | None = None
     """Where several answers were asked: the mean share that agreed with the one kept, which is
     about the best that a student can reach."""
+
+    def after(self, first: Generated) -> Generated:
+        """Both together, of which ``first`` came before."""
+        reasons = dict(self.reasons)
+        for reason, number in first.reasons.items():
+            reasons[reason] = reasons.get(reason, 0) + number
+        return replace(
+            self,
+            made=first.made + self.made,
+            accepted=first.accepted + self.accepted,
+            calls=first.calls + self.calls,
+            spent_micro=first.spent_micro + self.spent_micro,
+            seconds=first.seconds + self.seconds,
+            reasons=reasons,
+            agreement=first.agreement if self.agreement is None else self.agreement,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -37,7 +38,7 @@ class Workplace:
         self.configured = load(self.folder, self._flags)
         """The settings, and where each came from."""
         self.database = open_existing(self.folder)
-        self._is_writing = False
+        self._writer: int | None = None  # the thread that writes
 
     def close(self) -> None:
         """Let go of the database."""
@@ -57,16 +58,16 @@ class Workplace:
         The first time, what a dead process left behind is put in order, and the budget takes force;
         one that was given as a flag is kept, since it holds for all that the project ever spends.
         """
-        if self._is_writing:
+        if self._writer == threading.get_ident():
             yield
             return
         with locked(self.folder / LOCK):
-            self._is_writing = True
+            self._writer = threading.get_ident()
             try:
                 self._put_in_order()
                 yield
             finally:
-                self._is_writing = False
+                self._writer = None
 
     def _put_in_order(self) -> None:
         """After a crash: store replies that were spooled, call what was in flight unknown."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
@@ -33,6 +34,8 @@ class GroupCommit:
         self._database = database
         self._waiting: list[_Waiting] = []
         self._committing: asyncio.Task[None] | None = None
+        # Its own: in the shared one slow work of others may be before it, with the lock held here.
+        self._thread = ThreadPoolExecutor(max_workers=1)
 
     def submit(
         self,
@@ -56,10 +59,11 @@ class GroupCommit:
         """Have ``write`` called once. Raises what it raises."""
         return self.submit(_each, write)
 
-    async def drain(self) -> None:
+    async def close(self) -> None:
         """Wait until everything submitted is on disk, or has failed."""
         while self._committing is not None:
             await asyncio.wait([self._committing])
+        self._thread.shutdown(wait=False)
 
     async def _commit_all(self) -> None:
         try:
@@ -91,9 +95,13 @@ class GroupCommit:
             except Exception:  # noqa: BLE001 (done again below, where it is told)
                 self._database.abandon(connection)
             else:
-                await asyncio.to_thread(self._database.finish, connection)
+                await self._in_thread(self._database.finish, connection)
                 return results
-        return await asyncio.to_thread(self._commit, batch)
+        return await self._in_thread(self._commit, batch)
+
+    async def _in_thread(self, work: Callable[..., R], *arguments: Any) -> R:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, work, *arguments)
 
     def _commit(self, batch: list[_Waiting]) -> list[Any]:
         try:

@@ -84,6 +84,13 @@ def _of_the_task(versions: Collection[int]) -> sa.ColumnElement[bool]:
     return (table.c.origin != "generated") | table.c.task_version.in_(versions)
 
 
+def by_id(connection: sa.Connection, ids: Collection[int]) -> Iterator[Example]:
+    """Those examples, in the order in which they came."""
+    table = schema.example
+    query = sa.select(table).where(table.c.id.in_(ids)).order_by(table.c.id)
+    return map(example_of, connection.execute(query))
+
+
 def generated(
     connection: sa.Connection,
     versions: Collection[int],
@@ -108,8 +115,10 @@ def generated(
     if state is not None:
         query = query.where(table.c.state == state)
     for name, value in (cell or {}).items():
-        path = f"$.{json.dumps(name, ensure_ascii=False)}"
-        query = query.where(sa.func.json_extract(table.c.cell, path) == value)
+        pair = sa.func.json_each(table.c.cell).table_valued("key", "value")
+        query = query.where(
+            sa.exists(sa.select(pair.c.key).where(pair.c.key == name, pair.c.value == value))
+        )
     return connection.scalar(query) or 0
 
 

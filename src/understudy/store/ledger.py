@@ -72,7 +72,7 @@ class _Flight:
             elif isinstance(result, Exception):
                 one.set_exception(result)
             else:
-                one.cancel()
+                one.set_exception(CallFailed("the same call was given up"))
 
 
 class Ledger:
@@ -184,7 +184,7 @@ class Ledger:
         while self._flying:
             self._landed.clear()
             await self._landed.wait()
-        await self._commits.drain()
+        await self._commits.close()
         await self._endpoint.close()
         if self._error is not None:
             raise self._error
@@ -253,6 +253,12 @@ class Ledger:
         except Lost as error:
             await self._book(calls.lost(sent, error.what, error.torn))
             raise
+        except Exception as error:
+            await self._book(calls.lost(sent, f"something unforeseen: {type(error).__name__}"))
+            raise
+        except asyncio.CancelledError:
+            self._let_go()  # the row stays as sent: unknown, when the project is next opened
+            raise
         finally:
             self._pace.leave(turn)
         seconds = round(time.monotonic() - started, 3)
@@ -316,7 +322,9 @@ class Ledger:
     def _may_resend(self, row: Row) -> bool:
         own_fault = row.note.startswith("HTTP 5")  # the endpoint itself said that it failed
         erased = row.state == "settled" and row.raw is None  # by purge
-        return erased or (row.state == "unknown" and (self._resend_unknown or own_fault))
+        for_nothing = row.reserve_micro == 0
+        again = self._resend_unknown or own_fault or for_nothing
+        return erased or (row.state == "unknown" and again)
 
     def _goes_out(self, row: Row) -> bool:
         return row.state == "failed_unpaid" or self._may_resend(row)
@@ -366,10 +374,13 @@ class Ledger:
         booked.add_done_callback(self._booked)
         return booked
 
-    def _booked(self, booked: asyncio.Future[None]) -> None:
+    def _let_go(self) -> None:
         self._held -= 1
         self._freed.set()
         self._freed.clear()
+
+    def _booked(self, booked: asyncio.Future[None]) -> None:
+        self._let_go()
         if not booked.cancelled():
             self._error = self._error or booked.exception()
 

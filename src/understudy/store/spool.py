@@ -22,7 +22,10 @@ def save(path: Path, arrived: Arrived) -> None:
     }
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
-        os.write(handle, json.dumps(body).encode() + b"\n")
+        # A line of its own, whatever stands before it: a torn one must not swallow this one.
+        line = b"\n" + json.dumps(body).encode() + b"\n"
+        while line:
+            line = line[os.write(handle, line) :]
         os.fsync(handle)
     finally:
         os.close(handle)
