@@ -170,7 +170,8 @@ def test_a_read_only_project(project: Path, tmp_path: Path) -> None:
         for parent in tmp_path.parents[:2]:
             parent.chmod(0o755)
         project.chmod(0o755)
-        (project / "understudy.db").chmod(0o644)
+        for name in ("understudy.db", "understudy.toml"):
+            (project / name).chmod(0o644)
         nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
         command = [*nobody, *understudy_command("generate", "9", "-p", project)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -45,7 +45,8 @@ from understudy.settings import Settings
 from understudy.store import account, events, spool
 from understudy.store import calls as ledger_rows
 from understudy.store.database import Database
-from understudy.store.ledger import Ledger, spool_file
+from understudy.store.ledger import Ledger
+from understudy.store.spool import spool_file
 
 Cli = Callable[..., Done]
 PACKAGE = Path(__file__).parent.parent / "src" / "understudy"

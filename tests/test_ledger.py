@@ -25,7 +25,8 @@ from understudy.settings import Settings
 from understudy.store import account, calls, spool
 from understudy.store.commits import GroupCommit
 from understudy.store.database import Database
-from understudy.store.ledger import Ledger, spool_file
+from understudy.store.ledger import Ledger
+from understudy.store.spool import spool_file
 
 PRICED = {"price_in": 0.5, "price_out": 2.0}
 

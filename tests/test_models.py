@@ -18,10 +18,13 @@ from urllib.request import Request as UrlRequest
 from urllib.request import urlopen
 
 import pytest
+from pydantic import SecretStr
 
 from understudy.errors import ProviderRefused, UnderstudyError
 from understudy.example import Message
 from understudy.models import endpoint
+from understudy.models.address import Address, address
+from understudy.models.openai_compatible import OpenAICompatible
 from understudy.models.protocol import (
     CallFailed,
     Endpoint,
@@ -499,3 +502,50 @@ def test_what_is_no_answer_is_unreadable(
 
     with pytest.raises(Unreadable):
         with_endpoint(f"{adapter}:m", read)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "sk-ab/cd+ef0123456789",
+        r"sk-ab\/cd+ef0123456789",
+        r"sk-ab\u002fcd\u002Bef0123456789",
+        r"sk\u002dab\/cd\u002bef0123456789",
+    ],
+)
+def test_a_key_that_is_echoed_in_escapes_is_cut_out(written: str) -> None:
+    """However JSON writes it, it is in no message and in nothing that is stored (T85)."""
+    where = Address(
+        name="m",
+        provider="x",
+        model="m",
+        base_url="http://127.0.0.1:1/v1",
+        key=SecretStr("sk-ab/cd+ef0123456789"),
+        key_variable="K",
+        identity="i",
+    )
+    endpoint = OpenAICompatible(where, Quirks(), timeout_s=1, max_reply=1000)
+    raw = f'{{"error": {{"message": "bad key {written} given"}}}}'.encode()
+    kept = endpoint._without_key(raw)
+    assert b"0123456789" not in kept
+    assert json.loads(kept)["error"]["message"] == "bad key [key] given"
+    torn = endpoint._without_key(b"HTTP and then sk-ab/cd+ef01234", torn=True)
+    assert b"sk-ab" not in torn
+
+
+@pytest.mark.parametrize(
+    ("usage", "written"),
+    [
+        ({"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 1025}, 1005),
+        ({"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25}, 5),
+        ({"prompt_tokens": 20, "completion_tokens": 5}, 5),
+        ({"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 3}, 5),
+    ],
+)
+def test_tokens_of_thinking_are_paid_for(usage: dict[str, int], written: int) -> None:
+    """Some endpoints count them in the total alone."""
+    where = address("http://127.0.0.1:1/v1#m", offline=False, environ={})
+    endpoint = OpenAICompatible(where, Quirks(), timeout_s=1, max_reply=1000)
+    choice = {"message": {"content": "x"}, "finish_reason": "stop"}
+    raw = json.dumps({"choices": [choice], "usage": usage}).encode()
+    assert endpoint.read(raw).output_tokens == written

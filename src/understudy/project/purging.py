@@ -6,8 +6,10 @@ import shutil
 
 from understudy.errors import UsageError
 from understudy.project.examples import clean
+from understudy.project.folder import DATABASE
 from understudy.project.workplace import Workplace
 from understudy.store import examples, runs
+from understudy.store import purge as erasing
 
 
 def purge(place: Workplace, teacher: str) -> int:
@@ -17,14 +19,16 @@ def purge(place: Workplace, teacher: str) -> int:
     UsageError if no example is by that teacher.
     """
     with place.database.write() as connection:
-        erased = examples.purge(connection, teacher)
-        makers = [] if erased else examples.makers(connection)
+        erased = erasing.purge(connection, teacher)
+        makers = [] if erased else erasing.makers(connection)
         tainted = runs.datasets_with(connection, examples.PURGED)
     if not erased:
         there = f"There are examples by: {', '.join(makers)}" if makers else "There are none at all"
         raise UsageError(f"no example is by {teacher}", there)
     for number in tainted:
         shutil.rmtree(place.folder / "datasets" / str(number), ignore_errors=True)
+    for copy in place.folder.glob(f"{DATABASE}.format*"):  # made before a migration
+        copy.unlink()
     place.say("purge.done", teacher=teacher, examples=erased, datasets=tainted)
     clean(place)
     return erased

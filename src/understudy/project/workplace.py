@@ -19,8 +19,8 @@ from understudy.project.folder import LOCK, create, open_existing, write_setting
 from understudy.run import Event
 from understudy.settings import Settings, load
 from understudy.store import calls, events, examples, spool, tasks
-from understudy.store.ledger import spool_file
 from understudy.store.lock import locked
+from understudy.store.spool import spool_file
 from understudy.task import Plan, Spec, Task
 
 T = TypeVar("T")

@@ -143,6 +143,7 @@ class Database:
             connection.exec_driver_sql(f"PRAGMA user_version={VERSION}")
 
     def _copy(self, target: Path) -> None:
+        target.touch(0o600)
         with sqlite3.connect(self.path) as source, sqlite3.connect(target) as copy:
             source.backup(copy)
 

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -282,7 +281,7 @@ class Ledger:
         try:
             await self._commits.submit(calls.receive, arrived)
         except UnderstudyError:
-            spool.save(spool_file(self._database.path), arrived)
+            spool.save(spool.spool_file(self._database.path), arrived)
             raise
 
     async def _after_refusal(self, error: Unpaid, tries: _Tries) -> None:
@@ -396,8 +395,3 @@ class Ledger:
             used = reply.input_tokens + reply.output_tokens
             self._output_tokens += 0.05 * (reply.output_tokens - self._output_tokens)
         self._pace.answered(turn, used)
-
-
-def spool_file(database: Path) -> Path:
-    """Where replies wait that the database could not take."""
-    return database.with_suffix(".spool")

@@ -44,3 +44,8 @@ def load(path: Path) -> list[Arrived]:
         except (ValueError, KeyError, TypeError):
             continue
     return found
+
+
+def spool_file(database: Path) -> Path:
+    """Where replies wait that the database could not take."""
+    return database.with_suffix(".spool")
