@@ -136,8 +136,8 @@ ENDS = {
 }
 """Kind of fault to the words in which the command ends, with exit code 5."""
 
-FIRST, STEP = 4, 3
-"""Number of the first request that fails; of three that follow one fails."""
+FIRST, STEP = 10, 3
+"""Number of the first request that fails, after the pilot; of three that follow one fails."""
 RESENT = {"429", "503", "529", "500", "500_paid", "502", "504"}
 # Those that are resent come last: a call that waits to be resent takes some later number.
 ORDER = sorted(EXPECTED, key=lambda kind: kind in RESENT)
@@ -192,7 +192,7 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsed]:
                 understudy_command(*command, "--json", *teacher(provider, "support")),
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
-                env=in_environment(timeout=1, concurrency=1),
+                env=in_environment(timeout=1, concurrency=1, pilot=1),
             )
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = code = os.waitstatus_to_exitcode(status)

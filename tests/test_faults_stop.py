@@ -31,7 +31,11 @@ Cli = Callable[..., Done]
 
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    [
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.sweep),  # quick ones in test_stop.py
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.sweep),
+        (signal.SIGHUP, 129),
+    ],
     ids=["INT", "TERM", "HUP"],
 )
 def test_one_signal_drains(number: int, code: int, understudy: Cli, tmp_path: Path) -> None:

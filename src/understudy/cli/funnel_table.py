@@ -124,8 +124,8 @@ def coverage_json(coverage: Coverage, here: str) -> dict[str, Any]:
 def fill_command(coverage: Coverage, here: str) -> str:
     """The command that makes what the thin cells lack."""
     wanted = Counter[str]()
-    for row in coverage.values:
-        wanted[row.attribute] += row.wanted
+    for row in coverage.values:  # what is there already of other values stays
+        wanted[row.attribute] += max(row.wanted, row.accepted)
     return f"understudy generate {max(wanted.values(), default=0)} --fill{here}"
 
 

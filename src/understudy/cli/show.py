@@ -107,6 +107,8 @@ def plan_table(plan: Plan) -> RenderableType:
 
 def generated(result: Generated) -> str:
     """One line."""
+    if not result.made and result.total >= result.asked:
+        return f"All {result.asked:,} are there already; nothing was made"
     why = f"; {counted(result.reasons)}" if result.reasons else ""
     return (
         f"{result.made:,} made, {result.accepted:,} accepted, {result.calls:,} calls, "

@@ -110,6 +110,14 @@ def _whole_way(face: Face, make: Any, description: str, examples: int | None, fo
         project.close()
 
 
+def _confirm_pilot(face: Face, worst_micro: int) -> None:
+    from understudy.money import usd
+
+    if worst_micro > ASK_ABOVE_MICRO:
+        question = f"The first of your inputs alone could cost {usd(worst_micro)}. Go on?"
+        face.confirm(question, otherwise="Say --yes to accept that")
+
+
 def _confirm(face: Face, quote: Quote) -> None:
     if quote.high_micro > ASK_ABOVE_MICRO and not quote.made_up:
         face.confirm(f"{quote}. Go on?", otherwise="Say --yes to accept the quote")
@@ -218,6 +226,8 @@ def generate(
     texts = None if inputs is None else read_texts(inputs)
     wish: dict[str, Any] = {"cell": cell or None, "fill": fill, "inputs": texts}
     with face.open_following() as (project, progress):
+        if texts is not None:
+            _confirm_pilot(face, project.worst_of_pilot(texts))
         quote = project.pilot(examples, batch=batch, **wish)
         with progress.pause():
             _confirm(face, quote)

@@ -89,6 +89,13 @@ def _hundred(data: dict[str, Any]) -> str:
     )
 
 
+def _quoted(data: dict[str, Any]) -> str:
+    left, beside = data.get("left_micro"), ""
+    if left is not None and left < data["high_micro"]:
+        beside = f"; the budget leaves {usd(left)}"
+    return f"pilot     quote for the rest: {data['text']}{beside}"
+
+
 def _purged(data: dict[str, Any]) -> str:
     text = f"purge     {data['examples']:,} examples by {data['teacher']} erased"
     if data["datasets"]:
@@ -110,6 +117,9 @@ _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
         f"ledger    {d['teacher']} bills more tokens than it was allowed: a call cost "
         f"{usd(d['micro'])} more than its worst case, so the budget may be passed by that much"
     ),
+    "ledger.given_up": lambda d: (
+        f"ledger    {d['calls']:,} calls were given up; up to {usd(d['micro'])} counts as spent"
+    ),
     "rates.limit": lambda d: f"rates     the teacher allows {_a_minute(d)}",
     "rates.cut": _cut,
     "teacher.chosen": lambda d: f"teacher   {d['teacher']} (table of {d['table_checked_on']})",
@@ -127,9 +137,10 @@ _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
         f"spec {d['version']}    {d['title']} ({d['kind'] or 'no spec yet'}), by {d['author']}"
     ),
     "plan.done": lambda d: f"plan      inputs differ in {', '.join(d['attributes'])}",
-    "pilot.quote": lambda d: f"pilot     quote for the rest: {d['text']}",
+    "pilot.quote": _quoted,
     "generate.done": lambda d: (
         f"generate  {d['made']:,} made for {usd(d['spent_micro'])} in {duration(d['seconds'])}"
+        + (f"; useless: {counted(d['useless'])}" if d.get("useless") else "")
         + (f"; failed: {counted(d['failures'])}" if d["failures"] else "")
         + (f"; {d['agreement']:.0%} of the answers agree" if d.get("agreement") else "")
     ),

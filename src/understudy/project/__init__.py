@@ -146,6 +146,10 @@ class Project(workplace.Workplace):
             share = _batch_share(self) if batch else 1.0
             return quoting.pilot(self, plan, wish, answer_share=share)
 
+    def worst_of_pilot(self, inputs: Iterable[str]) -> int:
+        """The most that the pilot's answers to own inputs can cost, in micro-dollars."""
+        return quoting.worst_of_pilot(self, making.different(inputs))
+
     def _wish(
         self,
         wanted: int | None,
@@ -158,8 +162,10 @@ class Project(workplace.Workplace):
         if inputs is not None:
             if self.find_task() is None or self.task.spec is None:
                 self.describe()
+            if isinstance(inputs, str):
+                raise UsageError("the inputs are one text", "Give a list of texts: inputs=[text]")
             texts = making.different(inputs)
-            return None, Wish(wanted or len(texts), texts=texts)
+            return None, Wish(min(wanted or len(texts), len(texts)), texts=texts)
         plan = self.plan()
         fixed = parse_cell(cell, plan) if isinstance(cell, str) else cell
         return plan, Wish(wanted or self.settings.examples, cell=fixed, fill=fill)

@@ -109,7 +109,7 @@ def _make(
         calls=calls_after - calls_before,
         spent_micro=purse_after.spent_micro - purse_before.spent_micro,
         seconds=time.monotonic() - progress.started,
-        reasons=dict(progress.failures + Counter(cleaned.reasons)),
+        reasons=dict(progress.failures + progress.useless + Counter(cleaned.reasons)),
         agreement=progress.agreement(),
     )
 
@@ -193,7 +193,9 @@ def _batches(place: Workplace, plan: Plan | None, wish: Wish) -> Iterator[source
     begun = _begun(place, wish)
     shown = Shown(_by_id(place, begun["own"]), _by_id(place, begun["made"]))
     if wish.evolve:
+        fixed = (wish.cell or {}).items()
         parents = [one for one in _accepted(place) if one.parent is None]
+        parents = [one for one in parents if fixed <= one.cell.items()]
         whole = len(parents) // settings.per_call * settings.per_call
         variants = sources.of_parents(parents[:whole], settings.per_call)
         return chain(variants, _of_plan(place, plan, wish, shown, begun))

@@ -21,7 +21,7 @@ from understudy.errors import UnderstudyError
 from understudy.models.protocol import Endpoint
 from understudy.money import Price
 from understudy.settings import Settings
-from understudy.store import quirks
+from understudy.store import calls, quirks
 from understudy.store.database import Database
 from understudy.store.ledger import Ledger
 
@@ -159,7 +159,21 @@ def with_models(
             return await work(*stop.ledgers)
 
     with _garbage_of_this_work_only():
-        return run(main, say)
+        try:
+            return run(main, say)
+        except Interrupted:
+            _book_given_up(database, say)
+            raise
+
+
+def _book_given_up(database: Database, say: Say) -> None:
+    """Count what a stop gave up as spent, now and not when the project is next opened."""
+    with database.write() as connection:
+        before = calls.read_purse(connection).spent_micro
+        lost = calls.recover(connection, "it was given up when the command was stopped")
+        micro = calls.read_purse(connection).spent_micro - before
+    if lost:
+        say("ledger.given_up", calls=lost, micro=micro)
 
 
 @contextmanager

@@ -49,6 +49,8 @@ class Progress:
     before: int
     made: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    useless: Counter[str] = field(default_factory=Counter)
+    """Answers that cannot be used (empty, cut off, refused), by reason."""
     started: float = field(default_factory=time.monotonic)
     _agreements: list[float] = field(default_factory=list)
     _waiting: list[Example] = field(default_factory=list)
@@ -68,6 +70,8 @@ class Progress:
     def _take(self, item: Made) -> None:
         if isinstance(item, Example):
             self._waiting.append(item)
+            if item.state == "rejected":
+                self.useless[examples.reason_head(item.reason)] += 1
             if item.agreement is not None:
                 self._agreements.append(item.agreement)
         elif isinstance(item, Failure):
@@ -122,6 +126,7 @@ class Progress:
                 "generate.done",
                 made=self.made,
                 failures=dict(self.failures),
+                useless=dict(self.useless),
                 spent_micro=spent,
                 agreement=self.agreement(),
                 seconds=round(time.monotonic() - self.started, 2),

@@ -10,7 +10,7 @@ from understudy.errors import SetupError, UnderstudyError
 from understudy.example import Example, Message
 from understudy.generate.spec import infer
 from understudy.models.function import Function
-from understudy.money import CLIENT_CALLS_PER_S, Quote, quote
+from understudy.money import CLIENT_CALLS_PER_S, Quote, quote, to_micro
 from understudy.project import making
 from understudy.project.paid import run
 from understudy.project.progress import Wish
@@ -20,6 +20,8 @@ from understudy.task import Plan
 
 NOTHING = Quote(0, 0, 0, 0.0, 0.0)
 """The quote when everything is there."""
+FIXED_BYTES = 4000
+"""Bytes of a question beside the input, about: the system message and the frame."""
 PROBED = 50
 """Inputs that a function answers so that the kind of its answers is known."""
 
@@ -55,8 +57,28 @@ def pilot(place: Workplace, plan: Plan | None, wish: Wish, *, answer_share: floa
     )
     with place.database.write() as connection:
         quotes.add(connection, told, teacher=teacher, wanted=wish.wanted, made=made, spent=spent)
-    place.say("pilot.quote", text=str(told), low_micro=told.low_micro, high_micro=told.high_micro)
+    if told.examples:
+        budget = place.settings.budget
+        place.say(
+            "pilot.quote",
+            text=str(told),
+            low_micro=told.low_micro,
+            high_micro=told.high_micro,
+            left_micro=None if budget is None else max(to_micro(budget) - spent, 0),
+        )
     return told
+
+
+def worst_of_pilot(place: Workplace, texts: Sequence[str]) -> int:
+    """The most that the pilot's answers to own inputs can cost, in micro-dollars."""
+    _, price = models.endpoint(place.teacher, place.settings)
+    system = len(place.task.description.encode()) + FIXED_BYTES
+    limit = place.settings.max_answer_tokens
+    return sum(
+        place.settings.answers
+        * price.worst_micro(len(text.encode("utf-8", "replace")) + system, limit)
+        for text in texts[: place.settings.pilot]
+    )
 
 
 def _make_pilot(place: Workplace, plan: Plan | None, wish: Wish) -> None:

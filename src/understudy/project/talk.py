@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from understudy.generate import spec as specs
 from understudy.project.workplace import Workplace
-from understudy.task import Task
+from understudy.task import Spec, Task
 
 
 def answer_questions(place: Workplace, answers: Mapping[str, str]) -> Task:
@@ -22,4 +22,18 @@ def answer_questions(place: Workplace, answers: Mapping[str, str]) -> Task:
     spec = place.paid(
         lambda model: specs.describe(model, task.description, own, before=before, answers=given)
     )
-    return place.store_task(task.description, spec, place.teacher)
+    return place.store_task(task.description, _with_rules(before, spec, given), place.teacher)
+
+
+def _with_rules(before: Spec, spec: Spec, given: Mapping[str, str]) -> Spec:
+    """The new spec; a teacher that heard nothing has the answers added as they were given."""
+    if spec != before:
+        return spec
+    rules = tuple(f"{question} {answer}" for question, answer in given.items())
+    return spec.model_copy(
+        update={
+            "rules": (*spec.rules, *rules),
+            "questions": tuple(one for one in spec.questions if one not in given),
+            "system_message": "\n".join([spec.system_message, *(f"- {rule}" for rule in rules)]),
+        }
+    )

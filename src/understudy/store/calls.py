@@ -282,11 +282,13 @@ def lost(sent: Sent, note: str, torn: bytes = b"") -> Ended:
     return Ended(sent, "unknown", sent.reserve_micro, note, torn=torn or None)
 
 
-def recover(connection: sa.Connection) -> int:
-    """Mark what a dead process left in flight as unknown; how many. Needs the writer's lock."""
+def recover(
+    connection: sa.Connection, why: str = "the process ended while this call was in flight"
+) -> int:
+    """Mark what was left in flight as unknown; how many. Needs the writer's lock."""
     found = connection.execute(sa.select(call).where(call.c.state == "sent"))
     left = [Sent(row.key, row.attempt, row.reserve_micro) for row in found]
-    end(connection, [lost(one, "the process ended while this call was in flight") for one in left])
+    end(connection, [lost(one, why) for one in left])
     return len(left)
 
 
