@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -167,6 +168,14 @@ def question(number: int) -> str:
     return f"My order number is {40000 + number}. I want my money back for the kettle."
 
 
+# In a small process of its own: a child's peak is never below its parent's size when it was made.
+MEASURED = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
 @pytest.fixture(scope="module")
 def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsed]:
     """One command whose every third call meets another fault; one call in flight at a time."""
@@ -188,15 +197,19 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsed]:
             new = understudy_command("new", project, "--describe", "support")
             subprocess.run(new, check=True, capture_output=True)
             command = ("generate", "-p", project, "--inputs", folder / "inputs.txt")
-            process = subprocess.Popen(
-                understudy_command(*command, "--json", *teacher(provider, "support")),
-                stdout=subprocess.DEVNULL,
+            done = subprocess.run(
+                [
+                    *(sys.executable, "-c", MEASURED),
+                    *understudy_command(*command, "--json", *teacher(provider, "support")),
+                ],
+                stdout=subprocess.PIPE,
                 stderr=errors,
                 env=in_environment(timeout=1, concurrency=1, pilot=1),
+                text=True,
+                check=True,
             )
-            _, status, used = os.wait4(process.pid, 0)
-            process.returncode = code = os.waitstatus_to_exitcode(status)
-            yield Rehearsed(project, provider, code, (folder / "err").read_text(), used.ru_maxrss)
+            code, peak_kib = map(int, done.stdout.split())
+            yield Rehearsed(project, provider, code, (folder / "err").read_text(), peak_kib)
 
 
 def test_the_command_goes_on_through_all_of_them(rehearsed: Rehearsed) -> None:

@@ -250,7 +250,7 @@ def test_own_inputs_come_from_a_file(
     understudy: Cli, server: Callable[..., Any], tmp_path: Path
 ) -> None:
     """Each line is answered; the funnel says who brought them, and no call asked for inputs."""
-    (tmp_path / "mine.txt").write_text("3 May 2021\n\n4 June 1999\n3 may 2021\n")
+    (tmp_path / "mine.txt").write_text("3 May 2021\n\n4 June 1999\n3 May 2021\n")
     with server() as teacher:
         project = new(tmp_path, teacher.teacher("dates"))
         project.describe()

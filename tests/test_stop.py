@@ -69,7 +69,7 @@ def test_a_signal_ends_the_command_wherever_it_is(
 def test_the_second_one_gives_up_what_is_in_flight(
     understudy: Cli, server: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """It ends at once; the calls are counted as spent when the project is next opened."""
+    """It ends at once; the calls are counted as spent, and that is said."""
     with server("--latency", "20") as provider:
         project = tmp_path / "p"
         teacher = ("--teacher", provider.teacher("durations"), *PRICES)
@@ -79,8 +79,7 @@ def test_the_second_one_gives_up_what_is_in_flight(
         assert ended == 130, err
         assert time.monotonic() - started < 15
         assert "waiting for 1" in err
-        assert understudy("ledger", "-p", project, "--json").json["in_flight"] == 1
-        assert understudy("freeze", "-p", project).code == 2
+        assert "1 calls were given up" in err
         ledger = understudy("ledger", "-p", project, "--json").json
         assert (ledger["in_flight"], ledger["unknown"]) == (0, 1)
         assert ledger["spent_usd"] > 0
