@@ -183,7 +183,7 @@ def test_many_small_costs_add_up_exactly(times: int, tmp_path: Path) -> None:
                 for n in range(start, start + 1000)
             ]
             with database.write() as connection:
-                sent = ledger_rows.begin(connection, wanted, lambda _: False)
+                sent = ledger_rows.begin(connection, wanted)
                 ledger_rows.end(
                     connection, [ledger_rows.Ended(one, "settled", cost) for one in sent]
                 )

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.example import Example, Message
-from understudy.generate import Exhausted, Failure, Made, generate, sources
+from understudy.generate import Exhausted, Failure, Made, Repetitive, generate, sources
 from understudy.generate.answers import answering, usable
 from understudy.generate.ask import ask, json_in, strict_schema
 from understudy.generate.inputs import Shown
@@ -388,3 +388,22 @@ def test_generation_stops_when_new_inputs_add_nothing() -> None:
     found = made(Favourites(), 100_000, set(), novelty=Novelty(similarity=0.8, free_text=True))
     assert any(isinstance(item, Exhausted) for item in found)
     assert sum(isinstance(item, Example) for item in found) < 5000
+
+
+def test_much_that_repeats_is_told_once_before_it_ends_anything() -> None:
+    """Six of ten are repeats: a word of warning, and all that were wanted."""
+
+    class Half(Teacher):
+        async def complete(self, request: Request) -> Reply:
+            if request.purpose == "inputs":
+                batch = order(request.messages[-1].content)["batch"]
+                texts = [
+                    f"{(batch * 10 + n) ** 9:x}" if n < 4 else f"always {n}" for n in range(10)
+                ]
+                return Reply(json.dumps({"inputs": [{"text": t} for t in texts]}), key=f"i{batch}")
+            return await super().complete(request)
+
+    found = made(Half(), 600, set(), novelty=Novelty(similarity=0.8))
+    assert sum(isinstance(item, Repetitive) for item in found) == 1
+    assert not any(isinstance(item, Exhausted) for item in found)
+    assert sum(isinstance(item, Example) for item in found) == 600

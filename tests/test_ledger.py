@@ -355,7 +355,7 @@ def test_a_reply_that_the_database_cannot_take_is_spooled(
 def test_a_call_declared_unknown_while_in_flight_is_put_right(database: Database) -> None:
     """Whoever else touched the row, the purse equals the rows and is never below nothing."""
     with database.write() as connection:
-        (sent,) = calls.begin(connection, [ASKED], lambda _: False)
+        (sent,) = calls.begin(connection, [ASKED])
         assert isinstance(sent, calls.Sent)
         calls.recover(connection)
         calls.receive(connection, [calls.Arrived(sent, b"{}", 0.1)])
@@ -368,7 +368,7 @@ def test_a_call_declared_unknown_while_in_flight_is_put_right(database: Database
 def test_calls_of_a_dead_process_become_unknown(database: Database) -> None:
     """T34: what was in flight counts as spent, once."""
     with database.write() as connection:
-        calls.begin(connection, [ASKED], lambda _: False)
+        calls.begin(connection, [ASKED])
     with database.write() as connection:
         assert calls.recover(connection) == 1
         assert calls.recover(connection) == 0
@@ -405,3 +405,26 @@ def test_micro_dollars_are_a_millionth() -> None:
     """A budget in dollars is never rounded up."""
     assert to_micro(1) == MICRO
     assert to_micro(0.0000019) == 1
+
+
+@pytest.mark.parametrize(
+    ("reserve", "note", "resend_unknown", "again"),
+    [
+        (70, "connection lost", False, False),
+        (70, "connection lost", True, True),
+        (70, "HTTP 500: overloaded", False, True),
+        (0, "connection lost", False, True),
+    ],
+)
+def test_what_may_be_bought_again_when_the_outcome_is_unknown(
+    reserve: int, note: str, resend_unknown: bool, again: bool, database: Database
+) -> None:
+    """Bought again alone or in a batch: on request, by the endpoint's word, or for nothing."""
+    asked = ASKED._replace(reserve_micro=reserve)
+    with database.write() as connection:
+        (sent,) = calls.begin(connection, [asked])
+        assert isinstance(sent, calls.Sent)
+        calls.end(connection, [calls.lost(sent, note)])
+        (found,) = calls.begin(connection, [asked], resend_unknown=resend_unknown)
+        assert isinstance(found, calls.Sent) is again
+        assert account.adds_up(connection)

@@ -65,11 +65,10 @@ def coverage(
 ) -> None:
     """What the examples cover of the plan, what is thin, and the command that fills it."""
     from understudy.cli.funnel_table import coverage_json, coverage_table
-    from understudy.project.views import coverage as read
 
     with face.open(progress=False) as project:
         _ = project.task  # without a description there is more to be done than to plan
-        found = read(project, examples)
+        found = project.coverage(examples)
     if found is None:
         raise UsageError("there is no plan yet", f"`understudy plan{_here(face)}` asks for one")
     face.finish(coverage_json(found, _here(face)), coverage_table(found, _here(face)))

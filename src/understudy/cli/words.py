@@ -145,6 +145,7 @@ _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
         + (f"; {d['agreement']:.0%} of the answers agree" if d.get("agreement") else "")
     ),
     "generate.hundred": _hundred,
+    "generate.repetitive": lambda d: f"generate  {d['reason']}",
     "generate.exhausted": lambda d: f"generate  ends early: {d['reason']}",
     "quote.compared": lambda d: f"quote     {d['text']}",
     "batch.price": lambda d: (

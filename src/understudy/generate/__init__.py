@@ -37,7 +37,14 @@ class Exhausted:
     reason: str
 
 
-Made = Example | Failure | Hundred | Exhausted
+@dataclass(frozen=True, slots=True)
+class Repetitive:
+    """Much of what the teacher writes is nothing new, though worth going on; told once."""
+
+    reason: str
+
+
+Made = Example | Failure | Hundred | Repetitive | Exhausted
 
 
 async def generate(
@@ -99,6 +106,7 @@ class _Work:
     _expected: int = 0
     _failed: int = 0
     _fruitless: int = 0
+    _warned: bool = False
     _ended: bool = False  # no more inputs are asked for
 
     def start_more(self) -> None:
@@ -190,3 +198,6 @@ class _Work:
             if why:
                 self._ended = True
                 self.made.put_nowait(Exhausted(why))
+            elif not self._warned and (why := self.novelty.warning()):
+                self._warned = True
+                self.made.put_nowait(Repetitive(why))

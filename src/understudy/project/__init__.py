@@ -16,7 +16,7 @@ from understudy.errors import UsageError
 from understudy.example import valid
 from understudy.generate import plan as planning
 from understudy.generate import spec as specs
-from understudy.generate.coverage import Coverage, coverage
+from understudy.generate.coverage import Coverage
 from understudy.generate.plan import parse_cell
 from understudy.models.function import Function, Teacher
 from understudy.money import Quote
@@ -29,13 +29,14 @@ from understudy.project import (
     students,
     talk,
     training,
+    views,
     workplace,
 )
 from understudy.project.progress import Wish
 from understudy.project.results import Cleaned, Exported, Generated, Imported
 from understudy.report import Report
 from understudy.run import Event, Method, Run
-from understudy.store import events, examples, tasks
+from understudy.store import events, tasks
 from understudy.store.runs import Frozen
 from understudy.task import Cell, Plan, Spec, Task
 
@@ -199,11 +200,9 @@ class Project(workplace.Workplace):
             plan, wish = self._wish(wanted, cell, inputs, fill=fill)
             return making.make(self, plan, wish, function, _in_batches(function) if batch else None)
 
-    def coverage(self, wanted: int | None = None) -> Coverage:
-        """How the generated examples cover the plan: wanted, made, rejected, accepted."""
-        with self.database.read() as connection:
-            found = list(examples.cells(connection, self.versions(connection)))
-        return coverage(self.plan(), found, wanted or self.settings.examples)
+    def coverage(self, wanted: int | None = None) -> Coverage | None:
+        """How the generated examples cover the plan; None if there is none yet. Asks nobody."""
+        return views.coverage(self, wanted)
 
     def import_examples(
         self,

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from sqlalchemy import Connection
 
 from understudy.example import Example
-from understudy.generate import Exhausted, Failure, Made
+from understudy.generate import Exhausted, Failure, Made, Repetitive
 from understudy.generate.novelty import Hundred
 from understudy.project.workplace import Workplace
 from understudy.run import Event
@@ -78,6 +78,8 @@ class Progress:
             self.failures[item.reason] += 1
         elif isinstance(item, Hundred):
             self.place.say("generate.hundred", **asdict(item))
+        elif isinstance(item, Repetitive):
+            self.place.say("generate.repetitive", reason=item.reason)
         elif isinstance(item, Exhausted):
             self.place.say("generate.exhausted", reason=item.reason)
 

@@ -6,7 +6,7 @@ The file is on disk before the rows are committed, and is needed until the provi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from understudy.models.batches import BatchEndpoint
 from understudy.models.protocol import Request
 from understudy.money import Price, usd
 from understudy.store import calls
-from understudy.store.calls import Asked, Row, Sent
+from understudy.store.calls import Asked, Sent
 from understudy.store.database import Database, now
 from understudy.store.schema import batch
 
@@ -38,7 +38,7 @@ class Buyer(NamedTuple):
     folder: Path
     endpoint: BatchEndpoint
     price: Price
-    goes_out: Callable[[Row], bool]
+    resend_unknown: bool
 
     def worst(self, request: Request, body: bytes) -> int:
         """The most that a request can cost, in micro-dollars."""
@@ -57,7 +57,8 @@ def hold(database: Database, buyer: Buyer, requests: Sequence[Request]) -> int:
             for chunk in _chunks(buyer.endpoint, requests):
                 if not files or not files[-1].takes(chunk):
                     files.append(_new_file(connection, buyer))
-                found = calls.begin(connection, _asked(chunk, buyer, files[-1]), buyer.goes_out)
+                asked = _asked(chunk, buyer, files[-1])
+                found = calls.begin(connection, asked, resend_unknown=buyer.resend_unknown)
                 for (_, body), result in zip(chunk, found, strict=True):
                     if isinstance(result, BudgetReached):
                         raise _too_dear(connection, buyer, requests, held)

@@ -28,7 +28,7 @@ from understudy.errors import ProviderRefused, UsageError
 from understudy.models.batches import ENDED, Batch, BatchEndpoint, Gone
 from understudy.models.protocol import Lost, Request, Unpaid
 from understudy.money import Price
-from understudy.store import account
+from understudy.store import account, calls
 from understudy.store.batch_files import Buyer, disk_errors, hold, requests_file
 from understudy.store.batch_replies import Brought, lines_of
 from understudy.store.calls import Row, Sent
@@ -63,15 +63,12 @@ class Batches:
     _failures: Counter[str] = field(default_factory=Counter)
 
     def goes_out(self, row: Row) -> bool:
-        """True if a call with this newest row may be bought again, as the ledger has it."""
-        if row.state == "unknown":
-            return self.resend_unknown or row.note.startswith("HTTP 5")
-        erased = row.state == "settled" and row.raw is None  # by purge
-        return erased or row.state == "failed_unpaid"
+        """True if a call with this newest row may be bought again."""
+        return calls.goes_out(row, resend_unknown=self.resend_unknown)
 
     def hold(self, requests: Sequence[Request]) -> int:
         """Write requests down as new batches. All or nothing: raises BudgetReached, DiskError."""
-        buyer = Buyer(self.folder, self.endpoint, self.price, self.goes_out)
+        buyer = Buyer(self.folder, self.endpoint, self.price, self.resend_unknown)
         return hold(self.database, buyer, requests)
 
     async def see_through(self) -> int:

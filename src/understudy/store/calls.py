@@ -16,7 +16,7 @@ the one before it was being committed (commits.py).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -148,14 +148,25 @@ def newest(connection: sa.Connection, keys: Sequence[str]) -> dict[str, Row]:
     return {row.key: row for row in connection.execute(_NEWEST, {"keys": list(keys)})}
 
 
+def goes_out(row: Row, *, resend_unknown: bool) -> bool:
+    """True if the call with this newest row may be bought again, the same for one and for batches.
+
+    Nothing is owed for it, its answer was erased (purge), or its outcome is unknown and either the
+    endpoint itself said that it failed, nothing can have been paid, or the user says so.
+    """
+    if row.state == "unknown":
+        return resend_unknown or row.note.startswith("HTTP 5") or row.reserve_micro == 0
+    erased = row.state == "settled" and row.raw is None
+    return erased or row.state == "failed_unpaid"
+
+
 def begin(
-    connection: sa.Connection, asked: Sequence[Asked], resend: Callable[[Row], bool]
+    connection: sa.Connection, asked: Sequence[Asked], *, resend_unknown: bool = False
 ) -> list[Row | Sent | BudgetReached]:
     """Hold the worst case of each call and record it as sent (or batched).
 
-    A call that has a row already is not sent again, and the row is what comes back, unless nothing
-    is owed for it (failed_unpaid) or ``resend`` says so. One that could pass the budget leaves no
-    trace.
+    A call that has a row already and does not go out again gives that row. One that could pass the
+    budget leaves no trace.
     """
     known = newest(connection, [one.key for one in asked])
     now_in = read_purse(connection)
@@ -165,7 +176,7 @@ def begin(
     before, at = gone, now()
     for one in asked:
         row = known.get(one.key)
-        if row is not None and row.state != "failed_unpaid" and not resend(row):
+        if row is not None and not goes_out(row, resend_unknown=resend_unknown):
             results.append(row)
         elif now_in.budget_micro is not None and gone + one.reserve_micro > now_in.budget_micro:
             results.append(_too_dear(one.reserve_micro, gone, now_in))

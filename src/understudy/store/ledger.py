@@ -198,7 +198,8 @@ class Ledger:
         tries = _Tries()
         if int(key[:15], 16) in self._sent_before:
             row = await self._commits.submit(self._find, key)
-            if row is not None and not self._goes_out(row):
+            resend = self._resend_unknown
+            if row is not None and not calls.goes_out(row, resend_unknown=resend):
                 return await self._answer_of(row)
         while True:
             body = self._endpoint.prepare(request)
@@ -316,17 +317,7 @@ class Ledger:
                 f"the disk of {self._database.path.parent} is nearly full",
                 "Free some space and run the same command; everything so far is saved",
             )
-        return calls.begin(connection, asked, self._may_resend)
-
-    def _may_resend(self, row: Row) -> bool:
-        own_fault = row.note.startswith("HTTP 5")  # the endpoint itself said that it failed
-        erased = row.state == "settled" and row.raw is None  # by purge
-        for_nothing = row.reserve_micro == 0
-        again = self._resend_unknown or own_fault or for_nothing
-        return erased or (row.state == "unknown" and again)
-
-    def _goes_out(self, row: Row) -> bool:
-        return row.state == "failed_unpaid" or self._may_resend(row)
+        return calls.begin(connection, asked, resend_unknown=self._resend_unknown)
 
     async def _answer_of(self, row: Row) -> Reply:
         """The reply on disk; settled now if a crash came between storing and settling it."""
