@@ -9,7 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 RunState = Literal["created", "running", "succeeded", "failed", "interrupted"]
-Method = Literal["full", "lora"]
+Method = Literal["full", "lora", "qlora"]
+Precision = Literal["float32", "bfloat16"]
 
 
 class Recipe(BaseModel):
@@ -17,7 +18,9 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    method: Method = Field(description="full: all weights; lora: low-rank adapters (PEFT)")
+    method: Method = Field(
+        description="full: all weights; lora: low-rank adapters (PEFT); qlora: on a 4-bit base"
+    )
     epochs: float = Field(gt=0, description="passes over the training split")
     batch_size: int = Field(gt=0, description="examples per optimizer step")
     learning_rate: float = Field(gt=0, description="peak rate of AdamW")
@@ -33,6 +36,25 @@ class Recipe(BaseModel):
     )
     lora_rank: int = Field(0, ge=0, description="rank of the adapters; 0 for full")
     max_tokens: int = Field(gt=0, description="longest example in tokens, prompt and answer")
+    micro_batch_tokens: int = Field(
+        8_192, gt=0, description="most tokens in one forward pass; a larger batch is accumulated"
+    )
+    packing: bool = Field(
+        False, description="rows lie end to end without padding, each seeing itself alone"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="compute activations twice instead of keeping them: less memory"
+    )
+    precision: Precision = Field("float32", description="number type of the forward pass")
+    evaluations: int = Field(
+        0, ge=0, description="times that validation is scored while training; 0: at the end alone"
+    )
+    patience: int = Field(
+        0, ge=0, description="evaluations without a better score that end it early; 0: never"
+    )
+    base_share: float = Field(
+        0.0, ge=0, le=1, description="answers of the base mixed in per row, against forgetting"
+    )
     save_steps: int = Field(gt=0, description="optimizer steps between checkpoints")
     seed: int = Field(0, ge=0, description="seed of weights and order")
     why: tuple[str, ...] = Field((), description="how these settings were chosen, in words")
