@@ -24,7 +24,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     teacher: str = Field("", description="teacher model name; empty: by the key found")
-    student: str = Field("tiny", description="tiny, or a local Hugging Face model folder")
+    student: str = Field(
+        "tiny", description="tiny, hf:org/name[@revision], or a local Hugging Face model folder"
+    )
     budget: float | None = Field(
         None, ge=0, le=10_000_000, description="most to spend in all, US dollars"
     )
@@ -36,7 +38,7 @@ class Settings(BaseModel):
     )
     examples: int = Field(200, ge=1, le=10_000_000, description="examples to generate")
     pilot: int = Field(5, ge=1, le=1000, description="examples in the pilot")
-    per_call: int = Field(10, ge=1, le=100, description="inputs asked for in one call")
+    per_call: int = Field(10, ge=1, le=100, description="inputs asked for in one call at the most")
     answers: int = Field(
         1, ge=1, le=25, description="answers asked for each input; the majority's is kept"
     )
@@ -95,7 +97,9 @@ def load(
 ) -> Configured:
     """Merge flags, environment and the project's file into Settings.
 
-    ``flags`` whose value is None were not given. Raises UsageError naming the place of a bad value.
+    ``flags`` whose value is None were not given. Prices belong to the teacher that is named with
+    them: one named further up does not take them over. Raises UsageError naming the place of a bad
+    value.
     """
     environ = os.environ if environ is None else environ
     layers: list[tuple[str, Mapping[str, Any]]] = [
@@ -114,6 +118,11 @@ def load(
     merged: dict[str, Any] = {}
     origin = dict.fromkeys(Settings.model_fields, "default")
     for source, values in reversed(layers):
+        if merged.get("teacher") and values.get("teacher", merged["teacher"]) != merged["teacher"]:
+            for name in ("price_in", "price_out"):
+                if origin[name] == origin["teacher"]:  # it is the price of the other one
+                    merged.pop(name, None)
+                    origin[name] = "default"
         merged |= values
         origin |= dict.fromkeys(values, source)
     try:

@@ -23,8 +23,9 @@ from understudy.errors import DiskError, UsageError
 from understudy.export.card import CardFacts
 from understudy.export.card import card as card_text
 from understudy.export.parity import MOST_TOKENS, check
-from understudy.models.huggingface import check_folder, count_parameters
+from understudy.models.huggingface import check_folder, count_parameters, load_tokenizer
 from understudy.models.protocol import Request
+from understudy.models.rendering import folds_system
 
 __all__ = ["CardFacts", "Manifest", "export"]
 
@@ -73,6 +74,7 @@ def export(
                 architecture=_architecture(model_folder),
                 parameters=count_parameters(model_folder),
                 max_tokens=MOST_TOKENS,
+                folds=folds_system(load_tokenizer(model_folder)),
             )
             (fresh / "README.md").write_text(text, encoding="utf-8")
             return _seal(fresh, target, parity=len(records))

@@ -6,6 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from understudy.example import Message
+from understudy.models.rendering import fold_system
+from understudy.models.students import duties, preset
 from understudy.report import Report
 
 _RUN = """\
@@ -35,7 +38,7 @@ class CardFacts:
     teacher: str
     """Model name of the teacher; empty if all examples are people's own."""
     student: str
-    """What was trained: ``tiny``, or the folder it began from."""
+    """What was trained: ``tiny``, ``hf:org/name@commit``, or the folder it began from."""
     counts: Mapping[str, int]
     """Examples of each split."""
     report: Report | None = None
@@ -43,33 +46,48 @@ class CardFacts:
     """What the terms of those who wrote the answers say of training on them."""
 
 
-def card(facts: CardFacts, *, architecture: str, parameters: int, max_tokens: int) -> str:
-    """Write README.md."""
+def card(
+    facts: CardFacts, *, architecture: str, parameters: int, max_tokens: int, folds: bool = False
+) -> str:
+    """Write README.md. ``folds``: the system message goes into the first user turn."""
     began = "scratch (tiny)" if facts.student == "tiny" else facts.student.rsplit("/", 1)[-1]
+    if facts.student.startswith("hf:"):
+        began = facts.student.removeprefix("hf:")
+    told = "in front of the first user turn" if folds else "with every call"
     sections = (
-        "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [understudy]\n---\n",
+        _front_matter(facts.student),
         f"# {_one_line(facts.title)}\n\n{facts.description.strip()}\n",
         "## What it is\n",
         f"- {parameters:,} parameters, {architecture}, trained from {_one_line(began)}",
         f"- Answers written by: {_one_line(facts.teacher)}" if facts.teacher else "",
         *(f"- Terms of its makers on training: {_one_line(one)}" for one in facts.terms),
+        *(f"- {_one_line(duty)}" for duty in duties(facts.student)),
         f"- Examples: {_counts(facts.counts)}\n",
-        f"## System message\n\nSend it with every call.\n\n{_fenced(facts.system_message)}\n",
+        f"## System message\n\nSend it {told}.\n\n{_fenced(facts.system_message)}\n",
         _scores(facts.report) if facts.report else "",
         "## How to run it\n\nIn this folder, with transformers 5 or newer:\n",
-        _fenced(_code(facts.system_message, max_tokens), "python"),
+        _fenced(_code(facts.system_message, max_tokens, folds=folds), "python"),
         _FILES,
     )
     return "\n".join(section for section in sections if section) + "\n"
 
 
-def _code(system_message: str, max_tokens: int) -> str:
+def _front_matter(student: str) -> str:
+    """What the hub reads of a card: among others what the model was made from."""
+    lines = ["library_name: transformers", "pipeline_tag: text-generation", "tags: [understudy]"]
+    if student.startswith("hf:"):
+        lines.append(f"base_model: {student.removeprefix('hf:').partition('@')[0]}")
+    if (known := preset(student)) is not None and known.licence.tag != "other":
+        lines.append(f"license: {known.licence.tag}")
+    return "\n".join(["---", *lines, "---\n"])
+
+
+def _code(system_message: str, max_tokens: int, *, folds: bool) -> str:
     """Lines that run: the system message as a Python literal."""
-    turns = [
-        {"role": "system", "content": system_message},
-        {"role": "user", "content": "Your input"},
-    ]
-    literal = json.dumps(turns if system_message else turns[1:], ensure_ascii=True)
+    system = Message("system", system_message)
+    asked = (*([system] if system_message else []), Message("user", "Your input"))
+    turns = [turn._asdict() for turn in (fold_system(asked) if folds else asked)]
+    literal = json.dumps(turns, ensure_ascii=True)
     return _RUN.format(messages=literal, max_tokens=max_tokens).strip()
 
 

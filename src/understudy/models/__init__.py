@@ -3,15 +3,19 @@
 practice:dates            the offline teacher, behind a real server on this machine
 openai:gpt-… and others   a row of models/providers.py
 http(s)://host/v1#name    any OpenAI-compatible endpoint
+hf:org/name[@revision]    a model of the Hugging Face hub      (models/hub.py, models/local.py)
 hf:/folder or a path      a local Hugging Face folder          (models/local.py)
 run:7                     a trained student of the project     (project.py knows its folder)
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from understudy.errors import UnderstudyError, UsageError
+from understudy.errors import SetupError, UnderstudyError, UsageError
 from understudy.models.protocol import Endpoint, Quirks
 from understudy.money import FREE, PRACTICE, Price, price_of
 from understudy.settings import Settings
@@ -79,8 +83,51 @@ def is_local(name: str) -> bool:
     return name.startswith(("hf:", "run:", "/", "./", "../", "~"))
 
 
-def local_folder(name: str) -> str:
-    """Folder of a local model name. Raises UsageError for ``run:``, which a project knows."""
+def is_hub_id(name: str) -> bool:
+    """True for a model of the Hugging Face hub: ``hf:org/name``, with ``@revision`` or without."""
+    if not name.startswith("hf:"):
+        return False
+    from understudy.models import hub
+
+    return hub.is_hub_id(name)
+
+
+def pinned(name: str, *, offline: bool = False) -> str:
+    """``hf:org/name@commit``: a hub name that means the same bytes for ever.
+
+    No weight is fetched. Raises SetupError with the reason if the hub does not give the model.
+    """
+    from understudy.models import hub
+
+    return name if hub.parse(name).pinned else hub.look(name, offline=offline).name
+
+
+def local_folder(
+    name: str, *, offline: bool = False, say: Callable[..., None] | None = None
+) -> Path:
+    """Folder of a local model name; a model of the hub is fetched into the cache if need be.
+
+    Raises UsageError for ``run:``, which a project knows, SetupError for a hub name without its
+    ``hf:`` and for what cannot be fetched, DiskError if there is no room for it.
+    """
     if name.startswith("run:"):
         raise UsageError(f"{name} is a run of a project", "Name the project with -p DIR")
-    return name.removeprefix("hf:")
+    if is_hub_id(name):
+        from understudy.models import hub
+
+        return hub.fetch(name, offline=offline, say=say)
+    plain = name.removeprefix("hf:")
+    folder = Path(plain).expanduser()
+    if not plain.startswith(("/", ".", "~")) and not folder.is_dir():
+        raise SetupError(f"There is no model folder at {plain}", _meant(plain))
+    return folder
+
+
+def _meant(name: str) -> str:
+    """What somebody meant who named no folder."""
+    from understudy.models.students import closest
+
+    if re.fullmatch(r"[\w.-]+/[\w.-]+(@[^@\s]+)?", name):
+        return f"For the model of that name on the Hugging Face hub write hf:{name}"
+    near = " or ".join(f"hf:{one}" for one in closest(name))
+    return f"Did you mean {near}?" if near else "Give hf:org/name, a folder, or `tiny`"

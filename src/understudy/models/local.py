@@ -139,9 +139,8 @@ class Local:
     def _reply(self, waiting: _Waiting, ids: list[int], latency_s: float) -> Reply:
         length = next((at for at, token in enumerate(ids) if token in self._ends), None)
         said = ids[:length]
-        text = self._tokenizer.decode(said, skip_special_tokens=True)
         return Reply(
-            text=_THOUGHT.sub("", text, count=1).strip(),
+            text=answer_text(self._tokenizer, said),
             finish="length" if length is None else "stop",
             input_tokens=len(waiting.prompt),
             output_tokens=len(said),
@@ -218,6 +217,11 @@ def generate(
         )
     answers: list[list[int]] = written[:, width:].tolist()
     return answers
+
+
+def answer_text(tokenizer: Any, ids: list[int]) -> str:
+    """What was written, without control tokens and thoughts; ``ids`` end before the end token."""
+    return _THOUGHT.sub("", tokenizer.decode(ids, skip_special_tokens=True), count=1).strip()
 
 
 def _tokens(batch: Sequence[_Waiting]) -> int:

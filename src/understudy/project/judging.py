@@ -44,7 +44,7 @@ def evaluate(place: Workplace) -> Report:
     outcomes = []
 
     async def work(teacher: Model | None) -> None:
-        async with _opened(run, teacher) as systems:
+        async with _opened(place, run, teacher) as systems:
             told = time.monotonic()
             async for outcome in evaluation.evaluate(
                 systems,
@@ -95,13 +95,15 @@ def _systems(place: Workplace, run: Run | None) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def _opened(run: Run | None, teacher: Model | None) -> AsyncIterator[dict[System, Model]]:
+async def _opened(
+    place: Workplace, run: Run | None, teacher: Model | None
+) -> AsyncIterator[dict[System, Model]]:
     """The models that take part."""
     systems: dict[System, Model] = {} if teacher is None else {"teacher": teacher}
     local: list[Local] = []
     try:
         if run is not None:
-            base = Local(_base_folder(run), name=f"{run.student} before training")
+            base = Local(_base_folder(place, run), name=f"{run.student} before training")
             local.append(base)
             student = Local(run.folder / "model", name=run.model)
             local.append(student)
@@ -112,9 +114,11 @@ async def _opened(run: Run | None, teacher: Model | None) -> AsyncIterator[dict[
             await model.close()
 
 
-def _base_folder(run: Run) -> Path:
-    """The model that the student was before training."""
-    return run.folder / "base" if run.student == TINY else Path(run.student)
+def _base_folder(place: Workplace, run: Run) -> Path:
+    """The model that the student was before training; fetched again if the cache was emptied."""
+    if run.student == TINY:
+        return run.folder / "base"
+    return models.local_folder(run.student, offline=place.settings.offline, say=place.say)
 
 
 class Sample(NamedTuple):

@@ -11,6 +11,7 @@ from understudy.example import Message
 from understudy.models.local import Local
 from understudy.models.protocol import Model, Request
 from understudy.models.question import question
+from understudy.project.here import here
 from understudy.project.paid import run as run_async
 from understudy.project.paid import with_teacher
 from understudy.project.results import Exported
@@ -36,7 +37,8 @@ def predict(place: Workplace, text: str, name: str) -> str:
     if not models.is_local(name):
         return with_teacher(place.database, place.settings, name, ask, place.say)
 
-    folder = Path(models.local_folder(name)).expanduser() if run is None else run.folder / "model"
+    offline = place.settings.offline
+    folder = run.folder / "model" if run else models.local_folder(name, offline=offline)
 
     async def ask_local(_: object) -> str:
         model = Local(folder, name=name)
@@ -56,7 +58,7 @@ def predict_alone(text: str, name: str) -> str:
         raise UsageError(
             f"{name} costs money", "Name a project with -p DIR, which keeps its ledger"
         )
-    folder = Path(models.local_folder(name)).expanduser()
+    folder = models.local_folder(name)
 
     async def ask(_: object) -> str:
         model = Local(folder, name=name)
@@ -72,7 +74,8 @@ def export_model(place: Workplace, target: Path) -> Exported:
     """Write the newest trained student to ``target``, and prove that it answers as it did."""
     run = last_trained(place)
     if run is None:
-        raise UsageError("there is no trained student to export", "understudy train")
+        train = f"understudy train{here(place.folder)}"
+        raise UsageError("there is no trained student to export", train)
     frozen = dataset_of(place, run)
     spec, task = spec_of(place, frozen), place.task
     with place.database.read() as connection:
