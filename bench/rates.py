@@ -107,6 +107,22 @@ SCENARIOS = {
     "30% refused at random, no Retry-After": Scenario(
         lambda seed: Server(refused_at_random=0.3, retry_after=_asks(None), seed=seed), 320
     ),
+    "3% at random, no Retry-After": Scenario(
+        lambda seed: Server(refused_at_random=0.03, retry_after=_asks(None), seed=seed), 320
+    ),
+    "20% refused at random": Scenario(
+        lambda seed: Server(refused_at_random=0.2, retry_after=_asks(1), seed=seed), 320
+    ),
+    "20% at random, no Retry-After": Scenario(
+        lambda seed: Server(refused_at_random=0.2, retry_after=_asks(None), seed=seed), 320
+    ),
+    "50% refused at random": Scenario(
+        lambda seed: Server(refused_at_random=0.5, retry_after=_asks(1), seed=seed), 320
+    ),
+    "50% at random, no Retry-After": Scenario(
+        lambda seed: Server(refused_at_random=0.5, retry_after=_asks(None), seed=seed), 320
+    ),
+    "3,000/min, 3% refused at random": Scenario(_requests(refused_at_random=0.03), 50),
     "no limit, 1,000 workers": Scenario(
         lambda seed: Server(seed=seed), 5000, workers=1000, seconds=30
     ),

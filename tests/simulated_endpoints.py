@@ -196,7 +196,9 @@ async def paced(pace: Pace, server: Server, until: float, estimate: int, used: i
             tried = 0
             continue
         pace.refused(turn, response.retry_after_s)
-        if not response.retry_after_s:
+        if response.retry_after_s:
+            await pace.sit_out(turn)
+        else:
             tried += 1
             await pace.back_off(tried)
 

@@ -127,6 +127,76 @@ def test_random_refusals_do_not_stop_the_work() -> None:
     assert len(said) <= 240 / 5
 
 
+@pytest.mark.parametrize(("share", "least"), [(0.03, 0.6), (0.2, 0.3), (0.5, 0.12)])
+@pytest.mark.parametrize("asked_s", [1.0, None])
+def test_refused_at_random_only_the_refused_wait(share: float, least: float, asked_s) -> None:
+    """What goes through of 320 a second, though each refused call waits: no pause for everybody."""
+    server = Server(refused_at_random=share, retry_after=lambda _: asked_s)
+    assert _played(server, 320, seconds=120, warm_s=60).used >= (least if asked_s else 0.6 * least)
+
+
+async def _proven(pace: Pace, server: Server) -> None:
+    """Play until refusals no longer make everybody wait."""
+    await run(server, pace=pace, seconds=60)
+    turn, other = await pace.turn(0), await pace.turn(0)
+    pace.leave(turn)
+    pace.leave(other)
+    pace.refused(turn, 5.0)
+    before = asyncio.get_running_loop().time()
+    pace.leave(await pace.turn(0))
+    assert asyncio.get_running_loop().time() - before < 1
+    await pace.sit_out(other)  # was not refused
+    assert asyncio.get_running_loop().time() - before < 1
+    await pace.sit_out(turn)
+    assert asyncio.get_running_loop().time() - before >= 4.999
+
+
+def test_a_refused_call_sits_out_alone() -> None:
+    """Once refusals prove random, others go on within its Retry-After and it itself does not."""
+
+    async def main() -> None:
+        server = Server(refused_at_random=0.2, retry_after=lambda _: 1.0)
+        await _proven(Pace(concurrency=64, max_wait_s=60), server)
+
+    random.seed(7)
+    play(main())
+
+
+@pytest.mark.parametrize("per_minute", [3000, 600])
+def test_a_limit_after_random_refusals_is_kept(per_minute: int) -> None:
+    """Refusals were random, then a limit comes: everybody pauses again, few are refused."""
+
+    async def main() -> Played:
+        pace = Pace(concurrency=64, max_wait_s=60)
+        await _proven(pace, Server(refused_at_random=0.03, retry_after=lambda _: 1.0))
+        limited = Server(requests=Bucket(per_minute, per_minute / 60))
+        return await run(
+            limited,
+            pace=pace,
+            seconds=300,
+            warm_s=120,
+            allowed=lambda since, until: per_minute / 60 * (until - since),
+        )
+
+    random.seed(7)
+    played = play(main())
+    assert played.used >= 0.9
+    assert played.refused <= 0.02
+
+
+def test_an_outage_after_random_refusals_pauses_everybody() -> None:
+    """When suddenly every call is refused, that is not random: no storm of 64 a second."""
+
+    async def main() -> Played:
+        pace = Pace(concurrency=64, max_wait_s=60)
+        await _proven(pace, Server(refused_at_random=0.03, retry_after=lambda _: 1.0))
+        down = Server(refused_at_random=1.0, retry_after=lambda _: 1.0)
+        return await run(down, pace=pace, seconds=60)
+
+    random.seed(7)
+    assert play(main()).hits < 60 * 20
+
+
 def test_after_a_pause_calls_are_spread() -> None:
     """Of 64 calls that waited for the same Retry-After no two in ten share a twentieth second."""
 

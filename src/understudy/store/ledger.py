@@ -212,7 +212,7 @@ class Ledger:
                     return await self._answer_of(found)
                 return await self._send(found, body, turn)
             except Unpaid as error:
-                await self._after_refusal(error, tries)
+                await self._after_refusal(error, tries, turn)
             except Lost as error:
                 self._pace.failed(error)
                 tries.sent += 1
@@ -285,7 +285,7 @@ class Ledger:
             spool.save(spool.spool_file(self._database.path), arrived)
             raise
 
-    async def _after_refusal(self, error: Unpaid, tries: _Tries) -> None:
+    async def _after_refusal(self, error: Unpaid, tries: _Tries, turn: Turn) -> None:
         """Wait until the call may be sent again; or raise, if that would not help."""
         if not error.again:
             self._pace.failed(error)
@@ -299,7 +299,9 @@ class Ledger:
         out_of_patience = error.busy and clock > (tries.patience_ends or clock)
         if tries.sent == self._max_attempts or out_of_patience:
             raise ProviderRefused(error.what, error.fix or "Try again later") from None
-        if not error.learned and not (error.busy and error.wait_s):
+        if error.busy and error.wait_s:
+            await self._pace.sit_out(turn)
+        elif not error.learned:
             tries.waited += 1
             await self._pace.back_off(tries.waited)
 

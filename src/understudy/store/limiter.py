@@ -47,8 +47,18 @@ APART = 3
 """Octaves (doublings) between two rates; as many refusals at the lower: cuts are in vain."""
 PROOF, PROOF_REFUSED = 20, 4
 """Calls that must have ended at either, and refusals at the lower, to show it."""
+FEW, FAR_MORE = 2, 4
+"""So many times as many refusals at the higher rates disprove it: until proven, and afterwards;"""
+ALIKE, FAR_APART = 1.5, 3
+"""and so does it if so many times as many go through at the lower: at a limit as many as the rates
+are apart."""
+FAR_FEWER = 4
+"""So many times fewer at the lower: the endpoint has changed in between (an outage)."""
 MEMORY = 200
 """Calls remembered for each power of two of the rate."""
+
+
+_Ended = tuple[float, float]  # calls, and those of them refused
 
 
 class Meter:
@@ -130,12 +140,15 @@ class Probe:
     filled up in a pause was emptied.
 
     An endpoint that is merely overloaded refuses as many calls at far lower rates. Then cuts are in
-    vain, and the rate goes back to where they began.
+    vain (``in_vain``), and the rate goes back to where they began. Every refusal is evidence: when
+    many more are refused at the high rates than were at the low ones, there is a limit after all.
     """
 
     def __init__(self) -> None:
         self.rate = math.inf  # calls a second
         self.octave: int | None = None  # of the rate; calls that go out now are counted there
+        self.in_vain = False  # refusals do not depend on the rate
+        self._sending = math.inf  # calls a second that went out of late, where known
         self._allowed = math.inf  # thought to be
         self._beyond = 0.0  # how far the curve goes beyond it, in another climb
         self._grown_s = 0.0
@@ -145,6 +158,7 @@ class Probe:
         self._mark = _Mark(math.nan, 0.0, 0)
         self._older_mark = self._mark
         self._best = 0.0  # rate before the cuts began that came one after the other
+        self._proof = 0  # octave up to which the low rates were that proved cuts to be in vain
         self._ended: dict[int | None, list[float]] = {}  # by octave: calls ended, refused
 
     def taken(self, octave: int | None) -> None:
@@ -160,8 +174,13 @@ class Probe:
         """A call was refused that was sent when the rate was in that octave."""
         self._count(octave, 1)
 
-    def mark(self, now: float) -> None:
-        """Look back no farther than to here, a while from now; called every second or so."""
+    def mark(self, now: float, sending: float) -> None:
+        """Look back no farther than to here, a while from now; called every second or so.
+
+        ``sending``: calls a second since the last time. A rate that is not used shows nothing.
+        """
+        self._sending = sending
+        self._note_octave()
         if not now - self._mark.at < LOOK_BACK_S:
             last = self._mark if self._taken else _Mark(now, self._paused_s, 0)
             self._older_mark, self._mark = last, _Mark(now, self._paused_s, self._taken)
@@ -171,10 +190,13 @@ class Probe:
         tried = min(self.rate, measured)
         if None in self._ended:
             self._ended[_octave(tried)] = self._ended.pop(None)
-        self._best = tried if self._grown_s > self._climb_s else max(self._best, tried)
-        if self._in_vain():
-            self._set_out(self._best, grown_s=self._climb_s)
+        self.in_vain = self._refused_alike(_octave(tried))
+        if self.in_vain:
+            if self.rate < self._best:
+                self._sending = math.inf
+                self._set_out(self._best, grown_s=self._climb_s)
             return
+        self._best = tried if self._grown_s > self._climb_s else max(self._best, tried)
         allowed, known = self._estimate(now, tried)
         allowed = max(allowed, CUT_MOST * tried, SLOWEST_PER_S)
         if known:
@@ -211,7 +233,11 @@ class Probe:
         self._allowed, self._grown_s = allowed, grown_s
         past = grown_s / self._climb_s - 1
         self.rate = allowed + (self._beyond if past > 0 else (1 - DIP) * allowed) * past**3
-        self.octave = _octave(self.rate)
+        self._note_octave()
+
+    def _note_octave(self) -> None:
+        if self.rate < math.inf:
+            self.octave = _octave(min(self.rate, self._sending))
 
     def _count(self, octave: int | None, refused: int) -> None:
         ended = self._ended.setdefault(octave, [0.0, 0.0])
@@ -220,20 +246,33 @@ class Probe:
         if ended[0] > MEMORY:
             ended[:] = ended[0] / 2, ended[1] / 2
 
-    def _in_vain(self) -> bool:
-        """True if calls at much lower rates were refused about as often."""
-        octaves = [octave for octave in self._ended if octave is not None]
-        for split in octaves:
-            low = [self._ended[octave] for octave in octaves if octave <= split]
-            high = [self._ended[octave] for octave in octaves if octave >= split + APART]
-            ended, ended_high = sum(e for e, _ in low), sum(e for e, _ in high)
-            if ended < PROOF or ended_high < PROOF or sum(r for _, r in low) < PROOF_REFUSED:
-                continue
-            share = sum(r for _, r in low) / ended
-            share_high = sum(r for _, r in high) / ended_high
-            if share > share_high / 2 and 1 - share < 1.5 * (1 - share_high):
+    def _refused_alike(self, now_at: int) -> bool:
+        """True if calls at much lower rates were refused about as often.
+
+        Once proven, the octave that calls go out at now is held against those that proved it, as
+        far as they are lower: there a limit would show. Disproven, all is forgotten: it was of
+        another time.
+        """
+        if self.in_vain:
+            low = self._sums(-math.inf, min(self._proof, now_at - 1))
+            high = self._sums(now_at, now_at)
+            told = low[0] * high[1] >= PROOF_REFUSED * high[0]  # so many refusals are expected
+            if not told or _alike(low, high, FAR_MORE, FAR_APART) is not False:
+                return True
+            self._ended.clear()
+            return False
+        for split in sorted(octave for octave in self._ended if octave is not None):
+            low = self._sums(-math.inf, split)
+            high = self._sums(split + APART, math.inf)
+            if low[1] >= PROOF_REFUSED and _alike(low, high, FEW, ALIKE):
+                self._proof = split
                 return True
         return False
+
+    def _sums(self, first: float, last: float) -> _Ended:
+        """Calls that ended, and those refused, in these octaves."""
+        counts = [self._ended[o] for o in self._ended if o is not None and first <= o <= last]
+        return sum(ended for ended, _ in counts), sum(refused for _, refused in counts)
 
 
 class _Mark(NamedTuple):
@@ -242,6 +281,15 @@ class _Mark(NamedTuple):
     at: float
     paused_s: float
     taken: int
+
+
+def _alike(low: _Ended, high: _Ended, more: float, through: float) -> bool | None:
+    """Whether as many were refused at low rates as at high; None: too few calls to tell."""
+    if low[0] < PROOF or high[0] < PROOF:
+        return None
+    share, share_high = low[1] / low[0], high[1] / high[0]
+    ratio = (1 - share) / max(1 - share_high, 1e-9)  # of those that went through
+    return share > share_high / more and 1 / FAR_FEWER < ratio < through
 
 
 def _octave(rate: float) -> int:

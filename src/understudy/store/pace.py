@@ -39,7 +39,16 @@ class Stopped(UnderstudyError):
 class Turn:
     """Leave to send one call; ``sent_at`` is on the loop's clock."""
 
-    __slots__ = ("charged", "octave", "open", "requests_then", "sent_at", "tokens", "tokens_then")
+    __slots__ = (
+        "again_at",
+        "charged",
+        "octave",
+        "open",
+        "requests_then",
+        "sent_at",
+        "tokens",
+        "tokens_then",
+    )
 
     def __init__(self, sent_at: float, tokens: int, charged: float) -> None:
         self.sent_at = sent_at
@@ -47,6 +56,7 @@ class Turn:
         self.charged = charged
         self.octave: int | None = None  # of the rate
         self.open = True  # until it is left
+        self.again_at = -math.inf  # refused: not to be sent again before, though others are
         self.requests_then = 0.0
         self.tokens_then = 0.0
 
@@ -65,7 +75,7 @@ class Pace:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._queue: deque[tuple[asyncio.Future[Turn], int]] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._backing_off: set[asyncio.Future[None]] = set()
+        self._sleeping: set[asyncio.Future[None]] = set()
         self._in_flight = 0
         self._window = min(concurrency, FIRST_IN_FLIGHT)
         self._requests = Meter()
@@ -124,7 +134,10 @@ class Pace:
     def _measure_from(self, now: float) -> None:
         if self._sent == 1:
             self._mark = (now, 0)
-        self._probe.mark(now)
+        moment, sent = self._mark
+        seconds = now - moment
+        sending = (self._sent - sent) / seconds if 0 < seconds < 2 * _MEASURE_S else math.inf
+        self._probe.mark(now, sending)
         self._older_mark, self._mark = self._mark, (now, self._sent)
 
     def _let_go(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -198,7 +211,8 @@ class Pace:
         """The endpoint is busy (HTTP 429, 503, 529): everybody waits as long as it asks.
 
         The first refusal of a burst lowers the rate: one to a call that was sent after the last
-        time. Raises ProviderRefused if ``asked_s`` is more than ``max_wait_s``.
+        time. Where calls are refused whatever the rate (``Probe.in_vain``), only this one waits
+        (``sit_out``). Raises ProviderRefused if ``asked_s`` is more than ``max_wait_s``.
         """
         if asked_s is not None and asked_s > self.max_wait_s:
             raise ProviderRefused(
@@ -212,10 +226,14 @@ class Pace:
             self._burst_at = now
             before = self._probe.rate
             self._probe.cut(now, self._measured(now), wait_s)
-            if self._probe.rate < before:
+            if self._probe.rate > before:
+                self._mark = self._older_mark = (now, self._sent)
+            elif self._probe.rate < before:
                 per_minute = round(60 * self._probe.rate, 1)
                 self._tell("rates.cut", requests_per_minute=per_minute, wait_s=wait_s)
-        if now + wait_s > self._paused_until:
+        if self._probe.in_vain:
+            turn.again_at = now + wait_s
+        elif now + wait_s > self._paused_until:
             self._pause(now, now + wait_s)
 
     def _pause(self, now: float, until: float) -> None:
@@ -238,18 +256,27 @@ class Pace:
         Full jitter: uniform between nothing and a time that doubles (Brooker, "Exponential
         Backoff and Jitter", AWS 2015).
         """
+        most = min(BACKOFF_S * 2 ** min(tried, 10), BACKOFF_MOST_S)
+        await self._sleep(random.uniform(0, most))
+
+    async def sit_out(self, turn: Turn) -> None:
+        """Wait as long as the refusal of this call asked, unless everybody does. Raises Stopped."""
+        await self._sleep(turn.again_at - asyncio.get_running_loop().time())
+
+    async def _sleep(self, seconds: float) -> None:
         if self._stopping:
             raise _stopped()
+        if seconds <= 0:
+            return
         loop = self._loop = asyncio.get_running_loop()
-        most = min(BACKOFF_S * 2 ** min(tried, 10), BACKOFF_MOST_S)
         over: asyncio.Future[None] = loop.create_future()
-        timer = loop.call_later(random.uniform(0, most), _finish, over)
-        self._backing_off.add(over)
+        timer = loop.call_later(seconds, _finish, over)
+        self._sleeping.add(over)
         try:
             await over
         finally:
             timer.cancel()
-            self._backing_off.discard(over)
+            self._sleeping.discard(over)
 
     # Stopping
 
@@ -265,7 +292,7 @@ class Pace:
             self._timer.cancel()
             self._timer = None
         waiting: list[asyncio.Future[Any]] = [waiter for waiter, _ in self._queue]
-        for waiter in (*waiting, *self._backing_off):
+        for waiter in (*waiting, *self._sleeping):
             if not waiter.done():
                 waiter.set_exception(_stopped())
         self._queue.clear()
