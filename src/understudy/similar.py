@@ -25,38 +25,27 @@ import unicodedata
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from itertools import compress
 from math import sqrt
 from typing import NamedTuple, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 T = TypeVar("T")
+Bytes = npt.NDArray[np.uint8]
 _BINS = 64
 _CROWD = 16
 """Texts of one bucket that are looked at, the newest first. Beyond that the band is boilerplate
 that hundreds share: more would make every look-up slower and find little that these do not."""
 
 _ORDER = random.Random(0)
-_LOOK_IN = tuple(tuple(_ORDER.sample(range(_BINS), _BINS)) for _ in range(_BINS))
+_LOOK_IN = np.array([_ORDER.sample(range(_BINS), _BINS) for _ in range(_BINS)])
 """For each bin, the order in which it looks for a filled one."""
-
-_LANE = 32
-"""Bits of a lane: the sum of five bytes times 21 bits never leaves it."""
-_WEIGHTS = tuple(_ORDER.randrange(1 << 20, 1 << 21) | 1 for _ in range(5))
-_FACTORS = {
-    size: sum(weight << _LANE * place for place, weight in enumerate(_WEIGHTS[:size]))
-    for size in (3, 5)
-}
-"""For each size of n-gram what a text, one byte a lane, is multiplied by: each lane of the product
-is a weighted sum of the n bytes that end there."""
-_SHUFFLED, _RANKED = (bytes(_ORDER.sample(range(256), 256)) for _ in range(2))
-_BINNED = bytes(byte % _BINS for byte in _ORDER.sample(range(256), 256))
-"""What the lowest three bytes of a sum stand for, so that like sums are not alike."""
-_ENOUGH = 170
-"""N-grams that fall into nearly every bin: of more, only those of the lowest ranks are sorted."""
-_FEWEST = 100
-"""Different ones among these that still fall into most bins."""
-_CONSTANTS = bytes(range(256 - _BINS))
-_ALL_BINS = frozenset(range(_BINS))
+_WEIGHTS = np.array([_ORDER.randrange(1 << 32) | 1 for _ in range(5)], np.uint32)
+_MIX = np.uint32(0x9E3779B1), np.uint32(0x85EBCA77)
+"""Odd numbers near the golden ratio of 2**32: like sums are not alike once multiplied."""
+_HALF, _BIN, _BYTE, _EMPTY = np.uint32(15), np.uint32(26), np.uint32(255), np.uint32(256)
+"""Of a hash: half of its bits, the bits below those that name its bin, and those remembered."""
 
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 _CJK = re.compile(
@@ -144,118 +133,105 @@ class _Bands:
     def __init__(self, bands: int, rows: int) -> None:
         self._count = bands
         # Where each of the 8 bytes of each band's key is found: in its bins, in the constants
-        # behind them for the number of the band, and 0 for the rest.
-        order, self._places = random.Random(rows), bytearray()
+        # behind them for the number of the band; the first of these, 0, for the rest.
+        order, places = random.Random(rows), []
         bins: list[int] = []
         for band in range(bands):
             if len(bins) < rows:
                 bins = order.sample(range(_BINS), _BINS)
-            self._places += bytes([*bins[:rows], _BINS + band, *[_BINS] * (7 - rows)])
+            places += [*bins[:rows], _BINS + band, *[_BINS] * (7 - rows)]
             bins = bins[rows:]
-        self._signatures = bytearray()
+        self._places = np.array(places)
+        self._constants = np.arange(bands, dtype=np.uint8)
+        self._signatures = np.empty((1024, _BINS), np.uint8)
+        self._size = 0
         self._heads = array("I", bytes(4 * 1021))  # newest entry of each slot
         self._nexts = array("I", [0])  # of each entry, the one before it in its slot
 
-    def add(self, signature: bytes) -> None:
-        """Take in the next signature."""
-        self._signatures += signature
+    def add(self, signature: Bytes) -> None:
+        """Take in the next signature, a byte for each bin."""
+        if self._size == len(self._signatures):
+            self._signatures = np.concatenate([self._signatures, np.empty_like(self._signatures)])
+        self._signatures[self._size] = signature
+        self._size += 1
         if 3 * len(self._nexts) > 2 * len(self._heads):
-            self._heads = array("I", bytes(4 * (4 * len(self._heads) | 1)))
-            self._nexts = array("I", [0])
-            for at in range(0, len(self._signatures) - _BINS, _BINS):
-                self._link(self._signatures[at : at + _BINS])
-        self._link(signature)
-
-    def alike(self, signature: bytes, least: int) -> list[int]:
-        """Numbers of those that agree on a band and on ``least`` bins in all."""
-        nexts, bands, signatures = self._nexts, self._count, self._signatures
-        numbers = set()
-        for newest in map(self._heads.__getitem__, self._slots(signature)):
-            entry, left = newest, _CROWD
-            while entry and left:
-                numbers.add((entry - 1) // bands)
-                entry = nexts[entry]
-                left -= 1
-        found, own = [], int.from_bytes(signature, "big")
-        for number in numbers:
-            at = _BINS * number
-            differing = own ^ int.from_bytes(signatures[at : at + _BINS], "big")
-            if differing.to_bytes(_BINS, "big").count(0) >= least:
-                found.append(number)
-        return found
-
-    def _link(self, signature: bytes | bytearray) -> None:
-        slots, heads = self._slots(signature), self._heads
+            self._link_all(slots=4 * len(self._heads) | 1)
+            return
+        slots, heads = self._slots(signature[None]), self._heads
         entry = len(self._nexts)
         self._nexts.extend(map(heads.__getitem__, slots))
         for slot in slots:
             heads[slot] = entry
             entry += 1
 
-    def _slots(self, signature: bytes | bytearray) -> list[int]:
-        keys = self._places.translate(signature + _CONSTANTS)
-        size = len(self._heads)
-        return [key % size for key in array("Q", keys)]
+    def alike(self, signature: Bytes, least: int) -> list[int]:
+        """Numbers of those that agree on a band and on ``least`` bins in all."""
+        nexts, bands = self._nexts, self._count
+        numbers = set()
+        for newest in map(self._heads.__getitem__, self._slots(signature[None])):
+            entry, left = newest, _CROWD
+            while entry and left:
+                numbers.add((entry - 1) // bands)
+                entry = nexts[entry]
+                left -= 1
+        if not numbers:
+            return []
+        found = np.fromiter(numbers, np.intp, len(numbers))
+        agreeing = (self._signatures.take(found, 0) == signature).sum(1, dtype=np.uint8)
+        chosen: list[int] = found[agreeing >= least].tolist()
+        return chosen
+
+    def _link_all(self, slots: int) -> None:
+        """Make the table anew with so many slots: every chain in one sort."""
+        self._heads = heads = array("I", bytes(4 * slots))
+        of = np.array(self._slots(self._signatures[: self._size]), np.uint32)
+        order = np.argsort(of, kind="stable")
+        same = of[order[1:]] == of[order[:-1]]
+        nexts = np.zeros(len(of) + 1, np.uint32)
+        nexts[order[1:][same] + 1] = order[:-1][same] + 1
+        np.frombuffer(heads, np.uint32)[of] = np.arange(1, len(of) + 1)  # the last one stays
+        self._nexts = array("I", nexts.tobytes())
+
+    def _slots(self, signatures: Bytes) -> list[int]:
+        """Slot of each band of each signature, one after the other."""
+        known = np.zeros((len(signatures), _BINS + self._count), np.uint8)
+        known[:, :_BINS], known[:, _BINS:] = signatures, self._constants
+        keys = known.take(self._places, 1).view(np.uint64)
+        slots: list[int] = (keys % np.uint64(len(self._heads))).ravel().tolist()
+        return slots
 
 
 class _Sketch(NamedTuple):
     text: str  # folded
-    signature: bytes  # a byte for each bin
+    signature: Bytes  # a byte for each bin
     filled: int  # bins that were not empty
 
 
 @lru_cache(maxsize=2)  # a text is usually looked up and then added
 def _sketch(text: str) -> _Sketch:
     folded = fold(text)
-    ordered = array("I", sorted(_lowest(_hashes(folded)), reverse=True)).tobytes()
-    bins = ordered[2::4]
-    # of a bin that comes again the last byte counts, which is that of its smallest hash
-    smallest = bytes.maketrans(bins, ordered[0::4])
-    filled = set(bins)
-    if len(filled) == _BINS:
-        return _Sketch(folded, smallest[:_BINS], _BINS)
-    signature = bytearray(smallest[:_BINS])
-    for empty in _ALL_BINS - filled:
-        signature[empty] = smallest[next(filter(filled.__contains__, _LOOK_IN[empty]))]
-    return _Sketch(folded, bytes(signature), len(filled))
+    hashes = _hashes(folded)
+    hashes.sort()
+    lowest = np.full(_BINS, _EMPTY)
+    lowest[hashes[::-1] >> _BIN] = hashes[::-1] & _BYTE  # of several the last stays, the smallest
+    (empty,) = np.nonzero(lowest == _EMPTY)
+    if len(empty):
+        looked_in = _LOOK_IN[empty]
+        first = (lowest != _EMPTY)[looked_in].argmax(1)
+        lowest[empty] = lowest[looked_in[np.arange(len(empty)), first]]
+    return _Sketch(folded, lowest.astype(np.uint8), _BINS - len(empty))
 
 
-def _lowest(hashes: bytearray) -> Iterable[int]:
-    """The hashes to sort: all, or of many only those that are low in their bins."""
-    values, count = array("I", hashes), len(hashes) // 4
-    if count <= _ENOUGH:
-        return values
-    below, ranks = max(256 * _ENOUGH // count, 1), hashes[1::4]
-    while below < 256:
-        low = set(compress(values, ranks.translate(b"\1" * below + bytes(256 - below))))
-        if len(low) >= _FEWEST:
-            return low
-        below *= 2  # the text repeats itself: it has fewer different n-grams than it seems
-    return set(values)
-
-
-def _hashes(folded: str) -> bytearray:
-    """Hashes of 22 bits of all n-grams, 4 bytes each: the bin, a rank in it, what is remembered.
-
-    All n-grams are hashed at once, as 32-bit lanes of one long integer. A character counts as one
-    byte, the lower one of its UTF-16: what is alike stays alike, which is all a candidate needs.
-    """
-    try:
-        data = folded.encode("latin-1")
-    except UnicodeEncodeError:
-        data = folded.encode("utf-16-le", "surrogatepass")[::2]
+def _hashes(folded: str) -> npt.NDArray[np.uint32]:
+    """Hashes of 32 bits of all n-grams: weighted sums of their characters, shuffled."""
     size = _gram_size(folded)
-    lanes = bytearray(4 * len(data))
-    lanes[::4] = data
-    product = int.from_bytes(lanes, "little") * _FACTORS[size]
-    # lanes before the first whole n-gram say nothing, unless the text is shorter
-    start, end = 4 * (size - 1), 4 * max(len(data), size)
-    sums = product.to_bytes(end + 4 * size, "little")
-    hashes = bytearray(end - start)
-    hashes[0::4] = sums[start:end:4].translate(_SHUFFLED)
-    hashes[1::4] = sums[start + 2 : end : 4].translate(_RANKED)
-    hashes[2::4] = sums[start + 1 : end : 4].translate(_BINNED)
-    return hashes
+    text = folded.ljust(size, "\0").encode("utf-32-le", "surrogatepass")
+    sums = np.correlate(np.frombuffer(text, np.uint32), _WEIGHTS[:size])
+    sums ^= sums >> _HALF
+    sums *= _MIX[0]
+    sums ^= sums >> _HALF
+    sums *= _MIX[1]
+    return sums
 
 
 def _lanes(data: bytes, size: int) -> bytearray:
