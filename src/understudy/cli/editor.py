@@ -10,11 +10,15 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args, get_origin
 
 from pydantic import ValidationError
 
 from understudy.errors import SetupError, UsageError
-from understudy.task import Spec
+from understudy.task import Kind, Spec
+
+SHOWN = 60
+"""Most characters of a refused value that are repeated."""
 
 
 def edited(spec: Spec) -> Spec:
@@ -75,5 +79,30 @@ def with_field(spec: Spec, name: str, value: str) -> Spec:
             told = told or str(error.errors()[0]["msg"])
         except ValueError:
             continue
-    lists = 'Lists are JSON: --set \'rules=["one", "two"]\''
-    raise UsageError(f"--set {name}: {told.lower()}", lists)
+    raise UsageError(f"--set {name}: {_in_words(name, value, told)}", _how_to_set(name, value))
+
+
+def _is_list(name: str) -> bool:
+    return get_origin(Spec.model_fields[name].annotation) is tuple
+
+
+def _in_words(name: str, value: str, told: str) -> str:
+    """What is wrong with a value, without the checker's own words for its types."""
+    shown = value if len(value) <= SHOWN else f"{value[: SHOWN - 1]}…"
+    if _is_list(name):
+        return f"{shown!r} is no list of what belongs there"
+    own = told.removeprefix("Value error, ")  # the spec's own check says all
+    return own if own != told else f"{told[:1].lower()}{told[1:]}, not {shown!r}"
+
+
+def _how_to_set(name: str, value: str) -> str:
+    """An example that works where the kind of the field is what was wrong."""
+    if name == "fields":
+        example = '[{"name": "order", "type": "string", "description": "its number"}]'
+    elif _is_list(name):
+        example = json.dumps([value, "another"], ensure_ascii=False)
+    elif name == "kind":
+        return f"There are: {', '.join(get_args(Kind))}; set labels or fields before it"
+    else:
+        return f"{name}: {Spec.model_fields[name].description}"
+    return f"Lists are JSON: --set {shlex.quote(f'{name}={example}')}"

@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -101,6 +103,13 @@ class Face:
         else:
             self.show(shown)
 
+    @property
+    def width(self) -> int:
+        """Columns that there are on stdout."""
+        from rich.console import Console
+
+        return Console().width if sys.stdout.isatty() else WIDE
+
     def show(self, shown: RenderableType) -> None:
         """Print something for people on stdout."""
         from rich.console import Console
@@ -127,9 +136,14 @@ class Face:
         if not self.quiet:
             Console(stderr=True, highlight=False).print(shown, markup=False)
 
+    @property
+    def asks(self) -> bool:
+        """True if somebody is there to be asked, and wants to be."""
+        return not self.yes and not self.json and sys.stdin.isatty()
+
     def ask(self, question: str) -> str:
         """Ask for a line; nothing if --yes is given or nobody is there, and so on Enter."""
-        if self.yes or self.json or not sys.stdin.isatty():
+        if not self.asks:
             return ""
         try:
             said: str = typer.prompt(
@@ -178,7 +192,11 @@ def verb(
             flags = {key: given.pop(key) for key in (*settings, *EVERYWHERE)}
             common = {key: given.pop(key) for key in _COMMON}
             face = Face(folder=common.pop("project"), flags=flags, **common)
-            function(face, **given)
+            try:
+                function(face, **given)
+                sys.stdout.flush()  # or the interpreter would find out, and complain
+            except BrokenPipeError:
+                raise SystemExit(_reader_left()) from None
 
         command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + added
@@ -187,6 +205,17 @@ def verb(
         return command
 
     return decorate
+
+
+def _reader_left() -> int:
+    """Whoever read stdout went away (``| head``): nothing goes there any more; the exit code.
+
+    Told here, since Typer would make a failure of it. 141 is what a shell shows for SIGPIPE.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return 128 + signal.SIGPIPE
 
 
 def _flags(settings: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:

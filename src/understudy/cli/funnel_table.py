@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +17,8 @@ from understudy.generate.coverage import OTHER, thin
 from understudy.project.funnel_words import MOST_SHOWN, beside, how_many, in_words, summary, to_do
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import RenderableType
 
     from understudy.generate.coverage import Coverage, ValueRow
@@ -74,25 +76,15 @@ def bar(part: int, whole: int) -> str:
     return "█" * full + "░" * (_BAR - full)
 
 
-def coverage_table(coverage: Coverage, here: str) -> RenderableType:
-    """Every value: wanted, made, rejected, accepted; the thin ones marked, and what fills them."""
-    columns = ("Attribute", "Value", "wanted", "made", "rejected", "accepted")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        right = column.islower()
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
-    table.add_column("")
+def coverage_table(coverage: Coverage, here: str, width: int) -> RenderableType:
+    """Every value: wanted, made, rejected, accepted; the thin ones marked, and what fills them.
+
+    In fewer than ``width`` columns, if need be without the bars.
+    """
     lean = thin(coverage)
-    before = ""
-    for row in coverage.values:
-        name = row.attribute if row.attribute != before else ""
-        before = row.attribute
-        counts = (f"{n:,}" for n in (row.wanted, row.made, row.rejected, row.accepted))
-        meter = Text(bar(row.accepted, max(row.wanted, 1)), style="cyan")
-        if row in lean:
-            meter = Text(f"{bar(row.accepted, row.wanted)} thin", style="yellow")
-        value = row.value if row.value != OTHER else "(none of this plan)"
-        table.add_row(_text(name), _text(value), *counts, meter)
+    table = _values(coverage, lean, bars=True)
+    if Console(width=1000).measure(table).maximum > width:
+        table = _values(coverage, lean, bars=False)
     shown, possible = coverage.pairs_covered
     different = sum(bool(row.cell) for row in coverage.cells)
     told = f"{shown:,} of {possible:,} possible pairs of values, in {different:,} different cells"
@@ -103,6 +95,25 @@ def coverage_table(coverage: Coverage, here: str) -> RenderableType:
             _text(f"one value alone:   {cell_command(lean[0], here)}"),
         ]
     return Group(*parts)
+
+
+def _values(coverage: Coverage, lean: Sequence[ValueRow], *, bars: bool) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("Attribute", "Value"):
+        table.add_column(column, overflow="fold")
+    for column in ("wanted", "made", "rejected", "accepted"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    before = ""
+    for row in coverage.values:
+        name = row.attribute if row.attribute != before else ""
+        before = row.attribute
+        counts = (f"{n:,}" for n in (row.wanted, row.made, row.rejected, row.accepted))
+        meter = f"{bar(row.accepted, max(row.wanted, 1))} " if bars else ""
+        last = Text(f"{meter}thin" if row in lean else meter, "yellow" if row in lean else "cyan")
+        value = row.value if row.value != OTHER else "(none of this plan)"
+        table.add_row(_text(name), _text(value), *counts, last)
+    return table
 
 
 def coverage_json(coverage: Coverage, here: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,7 +31,7 @@ def ledger(face: Face) -> None:
 
     with face.open(progress=False) as project:
         body = read(project)
-    face.finish(body, ledger_table(body))
+    face.finish(body, ledger_table(body, face.width))
 
 
 @verb()
@@ -45,12 +44,13 @@ def funnel(
     from understudy.project.funnel import as_json
     from understudy.project.funnel import funnel as read
     from understudy.project.funnel_html import write_page
+    from understudy.project.here import here
 
     with face.open(progress=False) as project:
         found = read(project)
     body = as_json(found)
     if html is None:
-        face.finish(body, funnel_table(found, _here(face)))
+        face.finish(body, funnel_table(found, here(face.folder)))
         return
     size = write_page(html, found)
     face.finish(body | {"html": str(html), "bytes": size}, f"{html}: {size:,} bytes")
@@ -65,18 +65,17 @@ def coverage(
 ) -> None:
     """What the examples cover of the plan, what is thin, and the command that fills it."""
     from understudy.cli.funnel_table import coverage_json, coverage_table
+    from understudy.project.here import here
 
     with face.open(progress=False) as project:
         _ = project.task  # without a description there is more to be done than to plan
         found = project.coverage(examples)
     if found is None:
-        raise UsageError("there is no plan yet", f"`understudy plan{_here(face)}` asks for one")
-    face.finish(coverage_json(found, _here(face)), coverage_table(found, _here(face)))
-
-
-def _here(face: Face) -> str:
-    """The option that names the project, if it is not here."""
-    return "" if face.folder == Path() else f" -p {shlex.quote(str(face.folder))}"
+        raise UsageError(
+            "there is no plan yet", f"`understudy plan{here(face.folder)}` asks for one"
+        )
+    there = here(face.folder)
+    face.finish(coverage_json(found, there), coverage_table(found, there, face.width))
 
 
 @verb()
@@ -124,6 +123,7 @@ def config(
 ) -> None:
     """Every setting with its unit, value and origin; or set one in understudy.toml."""
     from understudy.cli.show import settings_table
+    from understudy.cli.words import printable
     from understudy.project.folder import change_setting
     from understudy.settings import load
 
@@ -132,6 +132,11 @@ def config(
             raise UsageError(f"no value for {name}", f"understudy config {name} VALUE")
         change_setting(face.folder, name, value)
     configured = load(face.folder, face.flags)
+    if name is not None:
+        body = {"value": getattr(configured.settings, name), "origin": configured.origin[name]}
+        told = printable(f"{name} = {body['value']} (from {body['origin']})")
+        face.finish({name: body}, told)
+        return
     values = configured.settings.model_dump()
     body = {key: {"value": values[key], "origin": configured.origin[key]} for key in sorted(values)}
     face.finish(body, settings_table(configured))

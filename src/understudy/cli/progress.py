@@ -12,9 +12,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from understudy.cli.words import bar, line, printable
+from understudy.cli.words import Bar, bar, line, printable
 from understudy.run import Event
 
 if TYPE_CHECKING:
@@ -82,6 +83,18 @@ class Follower:
 class _Nothing:
     """Shows nothing; what the others build on."""
 
+    _score: float | None = None
+
+    def bar(self, event: Event) -> Bar | None:
+        """How far the step is; a training's step has the score of the last evaluation beside it."""
+        if event.kind in ("train.start", "train.trial"):
+            self._score = None
+        elif event.kind == "train.evaluation":
+            self._score = event.data["score"]
+        elif event.kind == "train.step":
+            event = replace(event, data={"score": self._score, **event.data})
+        return bar(event)
+
     def take(self, event: Event) -> None:
         """Show one event."""
 
@@ -106,7 +119,7 @@ class _Lines(_Nothing):
 
     def take(self, event: Event) -> None:
         text = line(event)
-        state = bar(event)
+        state = self.bar(event)
         if state is not None and time.monotonic() - self._told > QUIET_S:
             self._told = time.monotonic()
             text = f"{state.label} {state.done:,}/{state.total:,} {state.beside}"
@@ -138,7 +151,7 @@ class _Terminal(_Nothing):
         if text:
             self._clear()
             self._progress.console.print(printable(text), markup=False)
-        state = bar(event)
+        state = self.bar(event)
         if state is None:
             return
         if state.label not in self._tasks:

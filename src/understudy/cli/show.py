@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -30,7 +30,7 @@ def _table(*columns: str, right: Sequence[str] = ()) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         side: Literal["left", "right"] = "right" if column in right else "left"
-        table.add_column(column, justify=side, overflow="fold")
+        table.add_column(column, justify=side, overflow="fold", no_wrap=column in right)
     return table
 
 
@@ -105,11 +105,11 @@ def plan_table(plan: Plan) -> RenderableType:
     return table
 
 
-def generated(result: Generated) -> str:
-    """One line."""
+def generated(result: Generated, *, told: bool) -> str:
+    """One line. ``told`` is True if lines before it have said why others were set apart."""
     if not result.made and result.total >= result.asked:
         return f"All {result.asked:,} are there already; nothing was made"
-    why = f"; {counted(result.reasons)}" if result.reasons else ""
+    why = f"; {counted(result.reasons)}" if result.reasons and not told else ""
     return (
         f"{result.made:,} made, {result.accepted:,} accepted, {result.calls:,} calls, "
         f"{usd(result.spent_micro)} in {duration(result.seconds)}{why}"
@@ -158,6 +158,8 @@ def report_table(report: Report) -> RenderableType:
 
 def finished(project: Project, done: Finished, seconds: float) -> RenderableType:
     """The end of ``run`` and ``demo``: samples, table, verdict, where things lie, what is next."""
+    from understudy.project.here import here
+
     folder = project.folder
     samples = _table("Input", "Student", "Reference", "")
     for sample in project.samples(done.report, 5):
@@ -166,9 +168,9 @@ def finished(project: Project, done: Finished, seconds: float) -> RenderableType
             _cell(_short(sample.input)), _cell(sample.answer), _cell(sample.reference), mark
         )
     lines = [
-        f"project   {folder}   (examples, ledger, runs: `understudy status -p {folder}`)",
+        f"project   {folder}   (examples, ledger, runs: `understudy status{here(folder)}`)",
         f"model     {done.exported.path}   (answers equal on {done.exported.parity} prompts)",
-        f'next      understudy predict -p {folder} "INPUT"',
+        f'next      understudy predict{here(folder)} "INPUT"',
         f"took      {duration(seconds)}",
     ]
     return Group("", samples, "", report_table(done.report), "", *map(_cell, lines))
@@ -187,6 +189,9 @@ def status_text(body: dict[str, Any]) -> RenderableType:
         ("task", body["description"] or "not described yet"),
         ("examples", states or "none"),
         ("set apart", counted(body["reasons"])),
+        ("generating", _how_far(body["generating"])),
+        ("money", _money(body)),
+        ("in use", f"by process {body['in_use_by']}" if body["in_use_by"] else ""),
     ]
     for one in body["batches"]:
         told = f"{one['requests']:,} requests, {one['state']}, since {one['at']}"
@@ -202,28 +207,40 @@ def status_text(body: dict[str, Any]) -> RenderableType:
     return _pairs([*rows, ("verdict", body["verdict"]), ("next", body["next"])])
 
 
-def ledger_table(body: dict[str, Any]) -> RenderableType:
-    """Calls by purpose, and the sum."""
-    columns = ("purpose", "model", "state", "calls", "tokens in", "tokens out", "$")
-    table = _table(*columns, right=columns[3:])
-    for row in body["lines"]:
-        table.add_row(
-            row["purpose"],
-            _cell(row["model"]),
-            row["state"],
-            f"{row['calls']:,}",
-            f"{row['input_tokens']:,}",
-            f"{row['output_tokens']:,}",
-            usd(round(row["usd"] * MICRO)),
-        )
-    budget = "no budget" if body["budget_usd"] is None else f"budget ${body['budget_usd']:,.2f}"
+def _how_far(wish: dict[str, int] | None) -> str:
+    return f"{wish['made']:,} of {wish['wanted']:,}" if wish else ""
+
+
+def _money(body: dict[str, Any]) -> str:
+    """``spent $0.12, budget $5.00``."""
+    budget = body["budget_usd"]
+    limit = "no budget" if budget is None else f"budget {usd(round(budget * MICRO))}"
+    return f"spent {usd(round(body['spent_usd'] * MICRO))}, {limit}"
+
+
+def ledger_table(body: dict[str, Any], width: int) -> RenderableType:
+    """Calls by purpose, and the sum. In fewer than ``width`` columns, if need be without tokens."""
+    table = _calls(body["lines"], tokens=True)
+    if Console(width=1000).measure(table).maximum > width:
+        table = _calls(body["lines"], tokens=False)
     made_up = any(row["model"].startswith("practice:") for row in body["lines"])
-    total = f"{body['calls']:,} calls, spent {usd(round(body['spent_usd'] * MICRO))}, {budget}"
+    total = f"{body['calls']:,} calls, {_money(body)}"
     note = " (practice prices are made up)" if made_up else ""
     unknown = (
         f"; {body['unknown']:,} with unknown outcome count as spent" if body["unknown"] else ""
     )
     return Group(table, "", total + note + unknown)
+
+
+def _calls(lines: Sequence[dict[str, Any]], *, tokens: bool) -> Table:
+    numbers = ("calls", *(("tokens in", "tokens out") if tokens else ()), "$")
+    table = _table("purpose", "model", "state", *numbers, right=numbers)
+    for row in lines:
+        both = (f"{row['input_tokens']:,}", f"{row['output_tokens']:,}") if tokens else ()
+        cost = usd(round(row["usd"] * MICRO))
+        first = (row["purpose"], _cell(row["model"]), row["state"])
+        table.add_row(*first, f"{row['calls']:,}", *both, cost)
+    return table
 
 
 def checks_table(checks: Sequence[Check]) -> RenderableType:

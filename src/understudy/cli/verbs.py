@@ -5,7 +5,6 @@ Each reads its options, calls one verb, prints.
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,6 @@ import typer
 
 from understudy.cli.face import Face, app, verb
 from understudy.errors import PartlyDone, UsageError
-from understudy.example import valid
 
 if TYPE_CHECKING:
     from understudy.cli.progress import Follower
@@ -85,11 +83,13 @@ def _whole_way(face: Face, make: Any, description: str, examples: int | None, fo
     from understudy.cli.progress import following
     from understudy.cli.show import finished, report_json
     from understudy.project import flow
+    from understudy.project.views import check_enough
 
     started = time.monotonic()
     project: Project = make({**face.flags, "examples": examples})
     wanted = project.settings.examples
     try:
+        check_enough(project, wanted)
         with following(project, as_json=face.json, quiet=face.quiet) as progress:
 
             def confirm(quote: Quote) -> None:
@@ -131,11 +131,13 @@ def new(
 ) -> None:
     """Make a project folder. Needs no teacher and no key."""
     from understudy.project import Project
+    from understudy.project.here import here
 
     Project.new(folder, describe, face.flags).close()
-    then = f"understudy import FILE -p {folder}, or understudy generate 200 -p {folder}"
+    there = here(folder)
+    then = f"understudy import FILE{there}, or understudy generate 200{there}"
     if not describe.strip():
-        then = f'understudy describe "A model that ..." -p {folder}'
+        then = f'understudy describe "A model that ..."{there}'
     body = {"project": str(folder), "description": describe or None}
     face.finish(body, f"Made {folder}. Next: {then}")
 
@@ -163,14 +165,19 @@ def describe(
         elif change:
             task = project.edit_spec(changed(project.spec, change))
         else:
-            task = _talk_over(face, project, progress, description)
+            task = _talk_over(face, project, progress, description, shown_later=True)
     spec = task.spec.model_dump() if task.spec else None
     body = {"version": task.version, "author": task.author, "spec": spec}
     face.finish(body, spec_text(task))
 
 
-def _talk_over(face: Face, project: Project, progress: Follower, description: str) -> Task:
-    """The task; a spec that was just written is shown, and the teacher's questions are asked."""
+def _talk_over(
+    face: Face, project: Project, progress: Follower, description: str, *, shown_later: bool = False
+) -> Task:
+    """The task; a spec that was just written is shown, and the teacher's questions are asked.
+
+    ``shown_later`` is True if the spec is shown in any case: then only questions need it before.
+    """
     from understudy.cli.show import assumed
 
     before = project.find_task()
@@ -178,7 +185,7 @@ def _talk_over(face: Face, project: Project, progress: Follower, description: st
     if task.spec is None or (before is not None and before.version == task.version):
         return task
     with progress.pause():
-        if not face.json:
+        if not face.json and (face.asks or not shown_later):
             face.say_all(assumed(task))
         answers = {one: face.ask(one) for one in task.spec.questions[:QUESTIONS]}
     return project.answer(answers)
@@ -220,21 +227,23 @@ def generate(
     """Generate until there are that many. The same command again goes on where it stopped."""
     from understudy.cli.show import generated
     from understudy.formats import read_texts
+    from understudy.project.in_all import in_all, mark
 
     if bool(cell) + fill + (inputs is not None) > 1:
         raise UsageError("--cell, --fill and --inputs do not go together", "Give one of them")
     texts = None if inputs is None else read_texts(inputs)
     wish: dict[str, Any] = {"cell": cell or None, "fill": fill, "inputs": texts}
     with face.open_following() as (project, progress):
+        before = mark(project)
         if texts is not None:
             _confirm_pilot(face, project.worst_of_pilot(texts))
         quote = project.pilot(examples, batch=batch, **wish)
         with progress.pause():
             _confirm(face, quote)
-        result = project.generate(examples, batch=batch, **wish)
+        result = in_all(project, before, project.generate(examples, batch=batch, **wish))
     body = asdict(result) | {"spent_usd": result.spent_micro / 1e6}
     del body["spent_micro"]
-    face.finish(body, generated(result))
+    face.finish(body, generated(result, told=not face.quiet))
     if result.total < result.asked:
         raise PartlyDone(
             f"{result.total:,} of {result.asked:,} examples were made",
@@ -288,93 +297,22 @@ def freeze(face: Face) -> None:
     face.finish(asdict(frozen), f"Dataset {frozen.id}: {counts}")
 
 
-@verb("student")
-def train(
-    face: Face,
-    method: Annotated[str | None, typer.Option(help="full or lora.")] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the training split.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Train anew what is trained.")] = False,
-) -> None:
-    """Fine-tune the student on the newest dataset. An interrupted training goes on."""
-    from understudy.cli.show import trained
-
-    if method not in (None, "full", "lora"):
-        raise UsageError(f"no method {method!r}", "There are: full, lora")
-    given = {"epochs": epochs, "learning_rate": learning_rate}
-    overrides = {name: value for name, value in given.items() if value is not None}
-    with face.open() as project:
-        result = project.train(method=method, again=again, **overrides)  # type: ignore[arg-type]
-    body = {"run": result.id, "state": result.state, **result.metrics, "model": result.model}
-    face.finish(body, trained(result))
-
-
-@verb(*MONEY)
-def evaluate(face: Face) -> None:
-    """Teacher, base and student on the untouched test items: scores, tests, verdict."""
-    from understudy.cli.show import report_json, report_table
-
-    with face.open() as project:
-        report = project.evaluate()
-    face.finish(report_json(report), report_table(report))
-
-
-@verb(*MONEY)
-def predict(
-    face: Face,
-    text: Annotated[str, typer.Argument(metavar="INPUT", help="The input; - reads stdin.")],
-    model: Annotated[
-        str, typer.Option(help="run:N, run:latest, or any model name.")
-    ] = "run:latest",
-) -> None:
-    """The answer of the student (or another model) to one input, alone on stdout."""
-    from understudy.project.folder import DATABASE
-    from understudy.project.students import predict_alone
-
-    text = sys.stdin.read() if text == "-" else text
-    if not text.strip():
-        raise UsageError("the input is empty", "Say what the model is to answer")
-    if (face.folder / DATABASE).exists() or model.startswith("run:"):
-        with face.open(progress=False) as project:
-            answer = project.predict(valid(text), model)
-    else:
-        answer = predict_alone(valid(text), model)
-    if not face.json and not sys.stdout.isatty():
-        print(answer)  # to the letter, whatever is in it: nobody's terminal reads it
-        return
-    face.finish({"answer": answer, "model": model}, answer)
-
-
 @verb("teacher")
 def purge(face: Face) -> None:
     """Erase the examples that a teacher wrote: purge --teacher M. What they cost stays booked."""
-    teacher = face.flags.get("teacher")
-    if not teacher:
-        raise UsageError("no teacher is named", "understudy purge --teacher NAME")
-    face.confirm(
-        f"Everything that {teacher} wrote is erased for good. Go on?", otherwise="Say --yes"
-    )
-    with face.open() as project:
+    from understudy.project.purging import look
+    from understudy.project.views import status
+
+    teacher = face.flags.get("teacher") or ""
+    with face.open_following() as (project, progress):
+        found = look(project, teacher)
+        with progress.pause():
+            face.confirm(
+                f"{found.examples:,} examples and the text of {found.calls:,} calls by "
+                f"{', '.join(found.models)} are erased for good. Go on?",
+                otherwise="Say --yes",
+            )
         erased = project.purge(teacher)
-    face.finish({"erased": erased}, f"{erased:,} examples erased. Next: understudy freeze")
-
-
-@verb()
-def export(
-    face: Face,
-    target: Annotated[Path | None, typer.Argument(help="Folder (or file) to write.")] = None,
-    examples: Annotated[bool, typer.Option("--examples", help="The examples, to a file.")] = False,
-    format: Format = None,
-    raw: Annotated[bool, typer.Option("--raw", help="CSV for machines: no formula guard.")] = False,
-) -> None:
-    """The trained model as a folder to hand over, or with --examples the data as a file."""
-    with face.open() as project:
-        if examples:
-            if target is None:
-                raise UsageError("no file is named", "understudy export --examples FILE.jsonl")
-            result = project.export_examples(target, format=format, raw=raw)
-            text = f"{result.rows:,} examples in {result.path}"
-        else:
-            result = project.export(target)
-            text = f"{result.path}: {result.files} files, answers equal on {result.parity} prompts"
-    face.finish(asdict(result), text)
+        then = status(project)["next"]
+    text = f"{erased:,} examples and the text of {found.calls:,} calls erased. Next: {then}"
+    face.finish({"erased": erased, "calls": found.calls}, text)

@@ -12,6 +12,9 @@ FEWEST_TEST_ITEMS = 20
 TOLD_ABOVE = 0.3
 """Share of repeats and near repeats among a hundred inputs above which that is told."""
 
+_SHOWN = 60
+"""Most characters of a text within a line."""
+
 
 class Bar(NamedTuple):
     """How far a step is."""
@@ -104,6 +107,49 @@ def _purged(data: dict[str, Any]) -> str:
     return text
 
 
+def _evaluation(data: dict[str, Any]) -> str:
+    """What the student is worth by now, and what it answers to a few rows."""
+    if "trial" in data:  # told once, when the trial has ended
+        return ""
+    metric = data.get("metric") or "right"
+    text = (
+        f"train     step {data['step']:,} of {data['steps']:,}: {metric} {data['score']:.0%} of "
+        f"{data['rows']:,} validation rows, loss {data['loss']:.3f}"
+    )
+    return "\n".join([text, *(_sample(sample) for sample in data.get("samples", ()))])
+
+
+def _sample(data: dict[str, Any]) -> str:
+    """``right``, or what was expected in place of what was answered."""
+    asked, answer, expected = (_short(data[name]) for name in ("input", "answer", "expected"))
+    if data["right"]:
+        return f"          right: {asked} -> {answer}"
+    return f"          wrong: {asked} -> {answer or '(nothing)'}, expected {expected}"
+
+
+def _short(text: str) -> str:
+    """The beginning of a text, on one line."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= _SHOWN else f"{flat[: _SHOWN - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _trial(data: dict[str, Any]) -> str:
+    settings = ", ".join(f"{name} {value}" for name, value in data["settings"].items())
+    worth = [f"loss {data['loss']:.3f}"] if data.get("loss") is not None else []
+    if data.get("score") is not None:
+        worth.insert(0, f"score {data['score']:.0%}")
+    return (
+        f"trial     {data['trial']} of {data['of']}, {data['rung']:.0%} of a training "
+        f"({settings or 'as chosen'}): "
+        f"{', '.join(worth) or 'it diverged'} in {duration(data['seconds'])}"
+    )
+
+
+def _best(data: dict[str, Any]) -> str:
+    damaged = "".join(f"; {reason}" for reason in data["ignored"])
+    return f"train     the weights of step {data['step']:,} are kept{damaged}"
+
+
 _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     "ledger.unknown": lambda d: (
         f"ledger    {d['calls']:,} calls of a process that died are counted as spent: "
@@ -169,6 +215,16 @@ _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     "freeze.done": _frozen,
     "train.start": lambda d: f"train     run {d['run']}: {d['student']}. {d['why'][1]}",
     "train.resumed": lambda d: f"train     goes on from the checkpoint of step {d['step']}",
+    "train.fits": lambda d: f"train     {d['text']}",
+    "train.confirmed": lambda d: f"train     {d['text']}",
+    "train.smaller": lambda d: f"train     {d['text']}",
+    "train.system_folded": lambda d: f"train     {d['text']}",
+    "train.trials": lambda d: f"train     {d['text']}",
+    "train.trial": _trial,
+    "train.chosen": lambda d: f"train     {d['text']}",
+    "train.evaluation": _evaluation,
+    "train.best": _best,
+    "train.forgetting": lambda d: f"train     {d['text']}",
     "run.state": lambda d: f"train     run {d['run']} {d['state']} in {duration(d['seconds'])}",
     "evaluate.start": lambda d: f"evaluate  {', '.join(d['systems'])} on {d['items']:,} test items",
     "evaluate.done": lambda d: f"report    reports/{d['report']}.json",
@@ -182,8 +238,18 @@ def _generating(d: dict[str, Any]) -> Bar:
 
 
 def _training(d: dict[str, Any]) -> Bar:
-    left = f", {duration(d['seconds_left'])} left" if d.get("seconds_left") is not None else ""
-    return Bar("train", d["step"], d["steps"], f"loss {d['loss']:.3f}{left}")
+    """What a step says of itself; what it does not say is left out."""
+    parts = {
+        "loss": "loss {:.3f}",
+        "score": "score {:.0%}",
+        "tokens_per_s": "{:,.0f} tokens/s",
+        "peak_memory_mb": "{:,.0f} MB",
+    }
+    beside = [form.format(d[name]) for name, form in parts.items() if d.get(name) is not None]
+    if d.get("seconds_left") is not None:
+        beside.append(f"{duration(d['seconds_left'])} left")
+    label = f"trial {d['trial']}" if "trial" in d else "train"
+    return Bar(label, d["step"], d["steps"], ", ".join(beside))
 
 
 _BARS: dict[str, Callable[[dict[str, Any]], Bar]] = {

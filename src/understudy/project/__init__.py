@@ -8,7 +8,7 @@ again, and after a crash. This is the one place where stages meet storage and mo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from understudy.project import examples as data
 from understudy.project import (
     judging,
     making,
+    preparing,
     purging,
     quoting,
     students,
@@ -84,6 +85,7 @@ class Project(workplace.Workplace):
             own = self.own_examples()
             self.say("describe.start", teacher=self.teacher, description=description)
             spec = self.paid(lambda model: specs.describe(model, description, own))
+            self.keep_teacher()
             return self.store_task(description, spec, self.teacher)
 
     def edit_spec(self, spec: Spec) -> Task:
@@ -115,6 +117,7 @@ class Project(workplace.Workplace):
             return found
         with self.writing():
             plan = self.paid(lambda model: planning.plan(model, spec))
+            self.keep_teacher()
             next(planning.cells(plan, self.settings.seed))  # a plan without a cell is refused now
             with self.database.write() as connection:
                 tasks.add_plan(connection, task.version, plan, self.teacher)
@@ -236,14 +239,36 @@ class Project(workplace.Workplace):
 
     # -- the student -----------------------------------------------------------------------
 
-    def train(self, *, method: Method | None = None, again: bool = False, **recipe: Any) -> Run:
+    def train(
+        self,
+        *,
+        method: Method | None = None,
+        again: bool = False,
+        anyway: bool = False,
+        trials: int = 0,
+        launch: str | None = None,
+        report_to: Sequence[str] = (),
+        **recipe: Any,
+    ) -> Run:
         """Fine-tune the student on the newest dataset, in a process of its own.
 
         An unfinished run goes on from its last checkpoint; a finished one with the same settings is
-        returned as it is, unless ``again``. ``recipe`` overrides fields of run.Recipe.
+        returned as it is, unless ``again``. ``method``: None chooses. ``trials``: recipes to try
+        first. ``launch``: processes on this machine, ``fsdp2``, or an accelerate configuration.
+        ``report_to``: trackers. ``recipe`` overrides fields of run.Recipe.
+
+        Raises SetupError, before anything is downloaded, if it does not fit this machine; not with
+        ``anyway``. When memory runs out all the same, it goes on smaller and says so.
         """
+        how = training.How(again, anyway, trials, launch, tuple(report_to))
         with self.writing():
-            return training.train(self, method=method, again=again, overrides=recipe)
+            prepared = preparing.prepare(self, method=method, overrides=recipe)
+            return training.train(self, prepared, how)
+
+    def explain(self, *, method: Method | None = None, **recipe: Any) -> preparing.Prepared:
+        """What ``train`` would do here, and why: recipe, memory, disk, time. Starts nothing."""
+        with self.writing():
+            return preparing.prepare(self, method=method, overrides=recipe)
 
     def evaluate(self) -> Report:
         """Ask teacher, base and student the test items; score, compare, and say the verdict."""

@@ -1,60 +1,136 @@
-"""The verb that makes the student: train, in a process of its own."""
+"""The verb that makes the student: train, in processes of its own."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
-from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from contextlib import closing
+from dataclasses import dataclass, replace
 
-from understudy import dataset, models
-from understudy import train as training
-from understudy.errors import UnderstudyError
-from understudy.project.examples import write_dataset
-from understudy.project.shelf import all_runs, checked_splits, newest_dataset, spec_of
+from understudy import models
+from understudy.errors import SetupError, UnderstudyError
+from understudy.project.preparing import Prepared
+from understudy.project.shelf import all_runs
 from understudy.project.workplace import Workplace
-from understudy.run import Event, Method, Run
+from understudy.run import Event, Recipe, Run
 from understudy.store import events, runs
-from understudy.train.recipe import TINY, choose
+from understudy.train import launch, trackers
+from understudy.train.fits_words import said
+from understudy.train.fitted import fitted
+from understudy.train.job import NOT_DECIDING
+from understudy.train.recipe import TINY
+from understudy.train.trials import Found, search
+
+_UNFINISHED = ("created", "running", "interrupted", "failed")
+"""A failed one too: killed, or out of disk, it goes on from its last checkpoint."""
 
 
-def train(
-    place: Workplace, *, method: Method | None, again: bool, overrides: Mapping[str, Any]
-) -> Run:
-    """Train on the newest dataset; an unfinished run of the same settings goes on."""
-    frozen = newest_dataset(place)
-    folder = place.folder / "datasets" / str(frozen.id)
-    splits = checked_splits(place, frozen)
-    spec = spec_of(place, frozen)
-    write_dataset(folder, splits, spec.system_message, frozen.fingerprint)
-    student, seed = _student(place.settings.student), place.settings.seed
-    lengths = [dataset.size(example, spec.system_message) for example in splits["train"]]
-    recipe = choose(student, lengths, method=method, seed=seed, overrides=overrides)
+@dataclass(frozen=True, slots=True)
+class How:
+    """How a training is carried out; what it is, its recipe says."""
+
+    again: bool = False
+    """Train anew what is trained already."""
+    anyway: bool = False
+    """Start although it does not seem to fit."""
+    trials: int = 0
+    """Recipes to try first; 0: take the chosen one."""
+    launch: str | None = None
+    """Processes on this machine, or an accelerate configuration."""
+    report_to: tuple[str, ...] = ()
+    """Trackers that are told."""
+
+
+def train(place: Workplace, prepared: Prepared, how: How) -> Run:
+    """Train as prepared; an unfinished run of the same settings goes on.
+
+    Raises SetupError if it does not fit this machine, unless ``how.anyway``, and UsageError or
+    SetupError if it cannot be launched or reported as asked.
+    """
+    if how.launch:
+        launch.check(how.launch, prepared.recipe.batch_size)
+    trackers.check(how.report_to)
+    if prepared.need is not None:
+        place.say("train.fits", text=said(prepared.need, prepared.machine))
+    if prepared.lacking and not how.anyway:
+        raise SetupError(
+            f"{prepared.student} does not fit this machine: {'; '.join(prepared.lacking)}",
+            f"{prepared.advice}. To try all the same: --anyway",
+        )
+    if prepared.student != TINY:
+        models.local_folder(prepared.student, offline=place.settings.offline, say=place.say)
+    if not how.trials:
+        return _train(place, prepared, how)
+    found = _search(place, prepared, how)
+    run = _train(place, replace(prepared, recipe=found.recipe), how)
+    place.say("train.confirmed", run=run.id, text=found.confirmed(run.metrics))
+    return run
+
+
+def _train(place: Workplace, prepared: Prepared, how: How) -> Run:
     for old in reversed(all_runs(place)):
-        same = (old.dataset_id, old.student, old.recipe) == (frozen.id, student, recipe)
-        if same and old.state == "succeeded" and not again:
+        if _key(old.dataset_id, old.student, old.recipe) != _key_of(prepared):
+            continue
+        if how.again and old.state in ("succeeded", "failed"):
+            continue
+        if old.state == "succeeded":
             return old
-        if same and old.state in ("created", "running", "interrupted"):
-            return _follow(place, old, folder)
+        if old.state in _UNFINISHED:
+            return _follow(place, old, prepared, how)
     with place.database.write() as connection:
-        run = runs.add_run(connection, frozen.id, student, recipe, place.folder / "runs")
-    return _follow(place, run, folder)
+        run = runs.add_run(
+            connection, prepared.frozen.id, prepared.student, prepared.recipe, place.folder / "runs"
+        )
+    return _follow(place, run, prepared, how)
 
 
-def _follow(place: Workplace, run: Run, dataset_folder: Path) -> Run:
-    """Run the trainer's process to its end, storing what it says."""
+def _search(place: Workplace, prepared: Prepared, how: How) -> Found:
+    """The best of some recipes around the chosen one; what was tried before is not tried again."""
+    key = hashlib.sha256(f"{_key_of(prepared)} {how.trials}".encode()).hexdigest()[:16]
+    folder = place.folder / "runs" / "trials" / key
+    run = Run(0, prepared.frozen.id, prepared.student, folder, prepared.recipe)
+    return search(
+        run,
+        prepared.dataset_folder,
+        how.trials,
+        folder=folder,
+        say=lambda event: place.say(event.kind, **event.data),
+        spec=prepared.spec,
+        training_s=sum(prepared.need.training_s) / 2 if prepared.need else None,
+        launch=how.launch,
+    )
+
+
+def _key_of(prepared: Prepared) -> str:
+    return _key(prepared.frozen.id, prepared.student, prepared.recipe)
+
+
+def _key(dataset_id: int, student: str, recipe: Recipe) -> str:
+    """The same for two trainings that end in the same weights."""
+    deciding = recipe.model_dump(exclude=set(NOT_DECIDING))
+    return json.dumps([dataset_id, student, deciding], sort_keys=True)
+
+
+def _follow(place: Workplace, run: Run, prepared: Prepared, how: How) -> Run:
+    """Run the trainer's processes to their end, storing what they say."""
     started = time.monotonic()
     place.say("train.start", run=run.id, student=run.student, why=list(run.recipe.why))
     run = _set(place, replace(run, state="running"))
-    at_work = training.start(run, dataset_folder)
     last = Event("train.failed", {"message": "the trainer said nothing"})
+    at_work = fitted(
+        run,
+        prepared.dataset_folder,
+        spec=prepared.spec,
+        launch=how.launch,
+        report_to=how.report_to,
+    )
     try:
-        for last in training.follow(at_work):
-            with place.database.write() as connection:
-                events.add(connection, replace(last, data={"run": run.id, **last.data}))
+        with closing(at_work):
+            for last in at_work:
+                with place.database.write() as connection:
+                    events.add(connection, replace(last, data={"run": run.id, **last.data}))
     except BaseException:
-        training.cancel(at_work)
         _set(place, replace(run, state="interrupted"))
         raise
     if last.kind != "train.done":
@@ -72,13 +148,6 @@ def _error(event: Event) -> UnderstudyError:
     error = UnderstudyError(str(event.data["message"]), str(event.data.get("fix", "")))
     error.exit_code = int(event.data.get("exit_code", 1))
     return error
-
-
-def _student(name: str) -> str:
-    """``tiny``, or the absolute folder of a model: the same model has one name in every run."""
-    if name == TINY:
-        return name
-    return str(Path(models.local_folder(name)).expanduser().absolute())
 
 
 def _set(place: Workplace, run: Run) -> Run:

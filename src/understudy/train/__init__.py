@@ -10,22 +10,28 @@ nothing else ever imports torch for it. What it says is in RUN_FOLDER/events.jso
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from understudy import models
 from understudy.errors import DiskError, ProjectBusy
 from understudy.run import Event, Run
+from understudy.task import Spec
+from understudy.train import launch as launching
+from understudy.train import machine, out_of_memory, trackers
 from understudy.train.checkpoint import write_atomically
 from understudy.train.job import LOG_FILE, RUN_FILE
 from understudy.train.local import clean_environment, lock
+from understudy.train.plot import plot
 from understudy.train.progress import EVENTS, mend
 from understudy.train.recipe import choose
 
@@ -36,7 +42,9 @@ _BUSY_WAIT_S = 3.0
 """How long ``start`` waits for a trainer that is saving its last checkpoint."""
 _CANCEL_WAIT_S = 60.0
 """How long ``cancel`` waits for a checkpoint before it kills."""
-_ENDINGS = frozenset({"train.done", "train.failed", "train.interrupted"})
+_ENDINGS = frozenset({"train.done", "train.failed", "train.interrupted", out_of_memory.KIND})
+_DRAWN = _ENDINGS | {"train.evaluation"}
+"""Events behind which the picture of the training is drawn anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,8 @@ class Training:
     process: subprocess.Popen[bytes]
     offset: int
     """Byte of the events file where this process's events begin."""
+    oom_kills: int = 0
+    """Processes that the kernel had killed for want of memory when it began."""
 
 
 class Trainer(Protocol):
@@ -65,27 +75,54 @@ class Trainer(Protocol):
         ...
 
 
-def start(run: Run, dataset_folder: Path) -> Training:
+def start(
+    run: Run,
+    dataset_folder: Path,
+    *,
+    spec: Spec | None = None,
+    saves: bool = True,
+    launch: str | None = None,
+    report_to: Sequence[str] = (),
+) -> Training:
     """Start a trainer process in ``run.folder``, or let an interrupted one go on.
 
     ``dataset_folder`` holds train.jsonl and perhaps validation.jsonl, with rows
     ``{"id", "prompt": [{"role", "content"}...], "completion": [{"role", "content"}]}``.
-    Raises ProjectBusy if another trainer is at work in the folder.
+    ``spec`` says how validation answers are graded; without ``saves`` (a trial) no weights are
+    kept; ``launch`` says how several processes train it (train/launch); ``report_to``, which
+    trackers are told (train/trackers.py). Raises ProjectBusy if another trainer is at work in the
+    folder, UsageError and SetupError if it cannot be launched or reported so.
     """
+    launch = launching.check(launch, run.recipe.batch_size) if launch else None
+    report_to = trackers.check(report_to)
     run.folder.mkdir(parents=True, exist_ok=True)
     _wait_until_free(run.folder)
-    given = {"student": run.student, "recipe": run.recipe.model_dump()}
+    given = {
+        "student": run.student,
+        "base": models.is_hub_id(run.student) and str(models.local_folder(run.student)),
+        "recipe": run.recipe.model_dump(),
+        "spec": spec and spec.model_dump(),
+        "saves": saves,
+        "report_to": report_to,
+    }
     write_atomically(run.folder / RUN_FILE, json.dumps(given, indent=1, ensure_ascii=False))
-    offset = mend(run.folder / EVENTS)
+    offset, kills = mend(run.folder / EVENTS), machine.oom_kills()
     with (run.folder / LOG_FILE).open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "understudy.train.local", str(run.folder), str(dataset_folder)],
+            _command(launch, run.folder, dataset_folder),
             stdin=subprocess.PIPE,  # held open: its end tells the trainer that we are gone
             stdout=log,
             stderr=log,
-            env=clean_environment(os.environ),
+            env=clean_environment(os.environ, report_to, launched=launch is not None),
         )
-    return Training(run, process, offset)
+    return Training(run, process, offset, oom_kills=kills)
+
+
+def _command(launch: str | None, run_folder: Path, dataset_folder: Path) -> list[str]:
+    if launch:
+        return launching.supervisor(launch, run_folder, dataset_folder)
+    trainer = [sys.executable, "-m", "understudy.train.local"]
+    return [*trainer, str(run_folder), str(dataset_folder)]
 
 
 def _wait_until_free(run_folder: Path) -> None:
@@ -114,12 +151,19 @@ def follow(training: Training) -> Iterator[Event]:
         for event in events:
             last = event.kind
             yield event
+        if any(event.kind in _DRAWN for event in events):
+            _draw(training.run.folder)
         if ended:
             break
         if not events:
             time.sleep(_POLL_S)
     if last not in _ENDINGS:
-        yield _unexplained_end(training)
+        yield _killed_for_memory(training) or _unexplained_end(training)
+
+
+def _draw(run_folder: Path) -> None:
+    with contextlib.suppress(OSError):  # a picture is not worth a training
+        plot(run_folder / EVENTS)
 
 
 def _read_events(path: Path, offset: int) -> tuple[list[Event], int]:
@@ -130,6 +174,18 @@ def _read_events(path: Path, offset: int) -> tuple[list[Event], int]:
     lines = [json.loads(line) for line in whole.splitlines()]
     events = [Event(kind=line["kind"], data=line["data"]) for line in lines]
     return events, offset + len(whole) + len(newline)
+
+
+def _killed_for_memory(training: Training) -> Event | None:
+    """What is said for a trainer that the kernel killed because memory ran out."""
+    why = out_of_memory.killed(
+        training.process.returncode,
+        training.run.folder,
+        kills=machine.oom_kills() - training.oom_kills,
+        memory_bytes=machine.look(training.run.folder).memory_bytes,
+    )
+    data = out_of_memory.data(training.run.folder, why)
+    return Event(kind=out_of_memory.KIND, data=data) if why else None
 
 
 def _unexplained_end(training: Training) -> Event:

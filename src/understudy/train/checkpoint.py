@@ -73,9 +73,14 @@ def fault(folder: Path, *, inputs: str) -> str | None:
     return None if made_from == inputs else "belongs to another training"
 
 
-def rotate(run_folder: Path, *, keep: int = 2) -> None:
-    """Delete all but the newest ``keep`` checkpoints; called only when the newest is sealed."""
+def rotate(run_folder: Path, *, keep: int = 2, best: int | None = None) -> None:
+    """Delete all but the newest ``keep`` checkpoints and the one of step ``best``.
+
+    Called only when the newest is sealed.
+    """
     for folder in _all(run_folder)[: -keep or None]:
+        if _step(folder) == best:
+            continue
         (folder / MARK).unlink(missing_ok=True)  # from here on it no longer counts
         shutil.rmtree(folder)
 

@@ -1,4 +1,4 @@
-"""The training itself, in the order of events: load, encode, resume, train, validate, save.
+"""The training itself, in the order of events: load, encode, resume, train, keep the best, save.
 
 The algorithm is TRL's SFTTrainer (with PEFT for LoRA). Imported by the trainer's process alone.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import time
 from pathlib import Path
@@ -15,18 +14,30 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from datasets import Dataset
+from transformers import TrainerState
 
 from understudy.errors import UsageError
-from understudy.models.huggingface import load_model, load_tokenizer
-from understudy.train import checkpoint, sft
+from understudy.models.huggingface import load_tokenizer
+from understudy.models.rendering import folds_system
+from understudy.train import (
+    checkpoint,
+    forgetting,
+    ranks,
+    sft,
+    sharded,
+    trackers,
+    validation,
+    weights,
+)
 from understudy.train.job import RESULT_FILE, Job
 from understudy.train.progress import EventLog, Stop, peak_memory_mb
 from understudy.train.recipe import TINY
 from understudy.train.recut import recut
 from understudy.train.rows import Row, encode_rows, read_rows
 
-MOST_VALIDATION_ROWS = 500
+GENERAL_FILE = "general.json"
+"""In the run's folder: what the base answered before it was trained."""
+_STATE_FILE = "trainer_state.json"
 _LAST_STEPS = 10
 """Steps that the final loss is the mean of."""
 _WORSE_THAN_GUESSING = 1.5
@@ -50,42 +61,130 @@ def fit(job: Job, events: EventLog, stop: Stop) -> dict[str, Any]:
     if (earlier := _result(job)) is not None:
         return earlier
     began = time.monotonic()
-    shutil.rmtree(job.model_folder, ignore_errors=True)  # of other inputs, or of a torn save
     events.say("train.loading", student=job.student)
     rows = read_rows(job.dataset_folder / "train.jsonl")
-    from_step = _resume_from(job, events)
+    from_step = ranks.by_first(lambda: _prepare(job, rows, events))
     if job.student == TINY:
-        _make_tiny(job, rows, keep=from_step > 0)
-    tokenizer = load_tokenizer(job.base_folder)
+        torch.set_num_threads(1)  # its matrices are too small to share between processors
+    tokenizer, model = load_tokenizer(job.base_folder), weights.load(job)
+    if folds_system(tokenizer):
+        text = "the chat template takes no system message: it goes in front of the first question"
+        events.say("train.system_folded", text=text)
+    general = ranks.by_first(lambda: _ask_base(job, model, tokenizer, len(rows)))
+    rows += general.kept
     encoded = encode_rows(tokenizer, rows, max_tokens=job.recipe.max_tokens)
     events.say("train.data", rows=len(rows), cut=encoded.cut, dropped=encoded.dropped)
     if job.recipe.recut_share:
         encoded = recut(tokenizer, encoded, job.recipe)
-    trainer = sft.build(job, _load(job), tokenizer, encoded, events, stop)
+    watch = _validation(job, tokenizer, events, stop)
+    trainer = sft.build(job, model, tokenizer, encoded, events, stop, callbacks=watch)
+    if trackers.asked_for(job.run_folder):
+        for callback in watch:
+            callback.report = trainer.log
+    sharded.check(job.recipe, trainer)
 
-    if stop.signal:
+    if ranks.agreed(stop.signal):
         raise Interrupted(from_step)
-    newest = job.run_folder / f"checkpoint-{from_step}"
-    trainer.train(resume_from_checkpoint=str(newest) if from_step else None)
-    if trainer.state.global_step < trainer.state.max_steps:
-        raise Interrupted(trainer.state.global_step)
+    _train(job, trainer, from_step)
+    metrics = _metrics(trainer) | _keep_best(job, trainer, events)
+    metrics["seconds"] = ranks.by_first(lambda: round(time.monotonic() - began, 2))
+    trained = sharded.whole_model(trainer, lambda: weights.load(job))
 
-    metrics = _metrics(trainer)
-    metrics["validation_loss"] = _validation_loss(job, trainer, tokenizer, events)
-    _save(job, trainer.model, tokenizer)
-    metrics["seconds"] = round(time.monotonic() - began, 2)
-    _finish(job, metrics)
+    def end() -> None:
+        metrics.update(_forgotten(general.probe, trained, tokenizer, events))
+        if job.saves:
+            weights.save(job, trained, tokenizer)
+        _finish(job, metrics)
+
+    ranks.by_first(end)
     return metrics
+
+
+def _ask_base(job: Job, model: Any, tokenizer: Any, rows: int) -> forgetting.General:
+    """What the base can do in general. A tiny student can do nothing yet; a trial is not asked."""
+    count = round(job.recipe.base_share * rows)
+    probed = job.student != TINY and job.saves and not ranks.sharded()  # too large for one process
+    if not (probed or count):
+        return forgetting.General([], [])
+    if sft.on_gpu():
+        model.to("cuda")
+    path = job.run_folder / GENERAL_FILE
+    seed = job.recipe.seed
+    return forgetting.before(model, tokenizer, path, count=count, seed=seed, probed=probed)
+
+
+def _forgotten(base: list[bool], model: Any, tokenizer: Any, events: EventLog) -> dict[str, Any]:
+    """Say whether the student lost more of what the base could do than chance explains."""
+    if not base:
+        return {}
+    found = forgetting.compare(base, forgetting.probe(model, tokenizer))
+    told = {**found._asdict(), "worse": found.worse}
+    events.say("train.forgetting", **told, text=found.text)
+    return {"forgetting": told}
+
+
+def _train(job: Job, trainer: sft.AnswerTrainer, from_step: int) -> None:
+    """Train to the last step, or until patience ends. Raises Interrupted if told to stop."""
+    newest, patience = str(_checkpoint(job, from_step)), job.recipe.patience
+    if from_step:
+        trainer.state = TrainerState.load_from_json(f"{newest}/{_STATE_FILE}")
+    if _out_of_patience(trainer, patience):  # it ended early, and was killed before it was saved
+        trainer._load_from_checkpoint(newest)  # noqa: SLF001  knows adapters and shards
+    else:
+        trainer.train(resume_from_checkpoint=newest if from_step else None)
+    step, last = trainer.state.global_step, trainer.state.max_steps
+    if step < last and not _out_of_patience(trainer, patience):
+        raise Interrupted(step)
+
+
+def _out_of_patience(trainer: sft.AnswerTrainer, patience: int) -> bool:
+    measured = validation.evaluations(trainer.state.log_history)
+    return validation.out_of_patience(measured, patience)
+
+
+def _keep_best(job: Job, trainer: sft.AnswerTrainer, events: EventLog) -> dict[str, Any]:
+    """Take the weights of the best evaluation if the recipe has patience, else the last ones.
+
+    A best checkpoint that is damaged is put aside, which is said, and the last weights are taken.
+    Returns what the weights that are taken were worth on validation.
+    """
+    measured = validation.evaluations(trainer.state.log_history)
+    if not measured:
+        return {"validation_loss": None, "validation_score": None, "best_step": None}
+    taken = measured[-1]
+    if job.recipe.patience and (best := validation.best(measured)) is not taken:
+        folder = _checkpoint(job, best.step)
+        if reason := checkpoint.fault(folder, inputs=job.inputs()):
+            events.say("train.best", step=taken.step, ignored=[f"{folder.name} {reason}"])
+        else:
+            trainer._load_from_checkpoint(str(folder))  # noqa: SLF001  knows adapters and shards
+            events.say("train.best", step=best.step, ignored=[])
+            taken = best
+    return {
+        "validation_loss": taken.loss,
+        "validation_score": taken.score,
+        "validation_rows": taken.rows,
+        "best_step": taken.step,
+    }
 
 
 def _result(job: Job) -> dict[str, Any] | None:
     """Metrics of a training of the same inputs that ended well before."""
     path = job.run_folder / RESULT_FILE
-    if not path.is_file() or not job.model_folder.is_dir():
+    if not path.is_file() or (job.saves and not job.model_folder.is_dir()):
         return None
     result = json.loads(path.read_text(encoding="utf-8"))
     metrics: dict[str, Any] = result["metrics"]
     return metrics if result["inputs"] == job.inputs() else None
+
+
+def _prepare(job: Job, rows: list[Row], events: EventLog) -> int:
+    """Make the folder ready to train in. Returns the step to go on from."""
+    shutil.rmtree(job.model_folder, ignore_errors=True)  # of other inputs, or of a torn save
+    from_step = _resume_from(job, events)
+    if job.student == TINY:
+        _make_tiny(job, rows, keep=from_step > 0)
+    return from_step
 
 
 def _make_tiny(job: Job, rows: list[Row], *, keep: bool) -> None:
@@ -94,19 +193,11 @@ def _make_tiny(job: Job, rows: list[Row], *, keep: bool) -> None:
 
     if job.recipe.method != "full":
         raise UsageError("A tiny student is trained in full", "Leave the method out")
-    torch.set_num_threads(1)  # its matrices are too small to share between processors
     if not (keep and job.base_folder.exists()):
-        fresh = _fresh_folder(job.base_folder)
+        fresh = weights.fresh_folder(job.base_folder)
         prompts, answers = [row.prompt for row in rows], [row.answer for row in rows]
         tiny.build(prompts, answers, fresh, seed=job.recipe.seed)
-        _put_in_place(fresh, job.base_folder)
-
-
-def _load(job: Job) -> Any:
-    """Open the student in the type to train in: float32, or bfloat16 under adapters on a GPU."""
-    frozen = job.recipe.method == "lora"
-    dtype = "bfloat16" if frozen and sft.half_precision() else "float32"
-    return load_model(job.base_folder, dtype=dtype)
+        weights.put_in_place(fresh, job.base_folder)
 
 
 def _resume_from(job: Job, events: EventLog) -> int:
@@ -115,6 +206,10 @@ def _resume_from(job: Job, events: EventLog) -> int:
     if found.step or found.removed:
         events.say("train.resumed", step=found.step, ignored=list(found.removed))
     return found.step
+
+
+def _checkpoint(job: Job, step: int) -> Path:
+    return job.run_folder / f"checkpoint-{step}"
 
 
 def _metrics(trainer: sft.AnswerTrainer) -> dict[str, Any]:
@@ -127,7 +222,7 @@ def _metrics(trainer: sft.AnswerTrainer) -> dict[str, Any]:
         raise sft.diverged(
             f"the loss ended at {loss:.3g}, a blind guess has {blind:.2g}", len(losses)
         )
-    weights = list(model.parameters())
+    parameters = list(model.parameters())
     speed = trainer.progress.speed.at(state.global_step)
     return {
         "steps": state.global_step,
@@ -135,48 +230,21 @@ def _metrics(trainer: sft.AnswerTrainer) -> dict[str, Any]:
         "tokens_per_s": speed["tokens_per_s"],
         "answer_tokens_per_s": speed["answer_tokens_per_s"],
         "peak_memory_mb": peak_memory_mb(),
-        "parameters": sum(weight.numel() for weight in weights),
-        "trained_parameters": sum(weight.numel() for weight in weights if weight.requires_grad),
+        "parameters": sum(weight.numel() for weight in parameters),
+        "trained_parameters": sum(weight.numel() for weight in parameters if weight.requires_grad),
     }
 
 
-def _validation_loss(
-    job: Job, trainer: sft.AnswerTrainer, tokenizer: Any, events: EventLog
-) -> float | None:
-    """Mean loss on validation rows, once, at the end; None if there are none to measure on."""
+def _validation(
+    job: Job, tokenizer: Any, events: EventLog, stop: Stop
+) -> list[validation.Validation]:
+    """What watches the training on validation rows; nothing if there are none that fit."""
     path = job.dataset_folder / "validation.jsonl"
-    rows = read_rows(path)[:MOST_VALIDATION_ROWS] if path.is_file() else []
-    if not rows:
-        return None
-    try:
-        encoded = encode_rows(tokenizer, rows, max_tokens=job.recipe.max_tokens)
-    except UsageError:  # none fits: that is no fault of the training
-        return None
-    held_out = Dataset.from_dict({"input_ids": encoded.tokens, "labels": encoded.labels})
-    loss: float = trainer.evaluate(held_out)["eval_loss"]
-    events.say("train.validation", loss=loss, rows=len(encoded.tokens))
-    return loss
-
-
-def _save(job: Job, model: Any, tokenizer: Any) -> None:
-    """Write the trained student: whole or not at all. Adapters are kept and merged into it."""
-    if job.recipe.method == "lora":
-        fresh = _fresh_folder(job.adapter_folder)
-        model.save_pretrained(str(fresh))
-        _put_in_place(fresh, job.adapter_folder)
-        model = model.to("cpu").merge_and_unload()
-    fresh = _fresh_folder(job.model_folder)
-    model.to(_saved_dtype(job)).save_pretrained(str(fresh))
-    tokenizer.save_pretrained(str(fresh))
-    _put_in_place(fresh, job.model_folder)
-
-
-def _saved_dtype(job: Job) -> torch.dtype:
-    """The number type that the untrained student was stored in."""
-    config = json.loads((job.base_folder / "config.json").read_text(encoding="utf-8"))
-    name = config.get("dtype") or config.get("torch_dtype") or "float32"
-    dtype: torch.dtype = getattr(torch, name)
-    return dtype
+    rows = read_rows(path) if path.is_file() else []
+    held_out = validation.held_out(tokenizer, rows, max_tokens=job.recipe.max_tokens)
+    if held_out is None:
+        return []
+    return [validation.Validation(job.recipe, job.spec, tokenizer, held_out, events, stop)]
 
 
 def _finish(job: Job, metrics: dict[str, Any]) -> None:
@@ -184,20 +252,3 @@ def _finish(job: Job, metrics: dict[str, Any]) -> None:
     result = {"inputs": job.inputs(), "metrics": metrics}
     checkpoint.write_atomically(job.run_folder / RESULT_FILE, json.dumps(result, indent=1))
     checkpoint.rotate(job.run_folder, keep=0)
-
-
-def _fresh_folder(target: Path) -> Path:
-    """An empty folder beside ``target``, to be renamed to it when all is in it."""
-    fresh = target.with_name(f".{target.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    return fresh
-
-
-def _put_in_place(fresh: Path, target: Path) -> None:
-    for path in fresh.iterdir():
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
-    if target.exists():
-        shutil.rmtree(target)
-    fresh.rename(target)

@@ -12,6 +12,7 @@ from typing import Any
 
 from understudy.errors import ProjectError
 from understudy.run import Recipe
+from understudy.task import Spec
 from understudy.train.checkpoint import sha256
 from understudy.train.recipe import TINY
 
@@ -20,6 +21,8 @@ RESULT_FILE = "training.json"
 LOG_FILE = "trainer.log"
 LOCK_FILE = "lock"
 FORMAT = 1
+NOT_DECIDING = frozenset({"why", "save_steps", "micro_batch_tokens", "gradient_checkpointing"})
+"""Settings that decide how a result is computed, not what it is: a checkpoint outlives them."""
 _WINDOW = 8
 """Batches that are sorted by length together: more saves padding, fewer mixes lengths better."""
 
@@ -32,6 +35,12 @@ class Job:
     dataset_folder: Path
     student: str
     recipe: Recipe
+    spec: Spec | None = None
+    """What a validation answer is graded by; None: as plain text."""
+    saves: bool = True
+    """False for a trial: it is measured, its weights are not kept."""
+    base: Path | None = None
+    """Where the student of the hub lies; None for ``tiny`` and for a student that is a folder."""
 
     @property
     def model_folder(self) -> Path:
@@ -46,16 +55,22 @@ class Job:
     @property
     def base_folder(self) -> Path:
         """The untrained student: for ``tiny`` inside the run's folder, else as given."""
-        return self.run_folder / "base" if self.student == TINY else Path(self.student)
+        if self.student == TINY:
+            return self.run_folder / "base"
+        return self.base or Path(self.student)
 
     def inputs(self) -> str:
         """Hash of all that decides the result: a checkpoint of other inputs is not resumed."""
         canon = [
             FORMAT,
             self.student,
-            self.recipe.model_dump(exclude={"why", "save_steps"}),
+            self.recipe.model_dump(exclude=set(NOT_DECIDING)),
             sha256(self.dataset_folder / "train.jsonl"),
         ]
+        validation = self.dataset_folder / "validation.jsonl"
+        watched = self.recipe.patience or not self.saves  # then validation decides something
+        if watched and validation.is_file():
+            canon += [self.spec and self.spec.model_dump(), sha256(validation)]
         return hashlib.sha256(json.dumps(canon, sort_keys=True).encode()).hexdigest()
 
 
@@ -65,11 +80,14 @@ def read_job(run_folder: Path, dataset_folder: Path) -> Job:
     try:
         given: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         student, recipe = given["student"], Recipe(**given["recipe"])
+        spec = Spec(**given["spec"]) if given.get("spec") else None
+        saves = bool(given.get("saves", True))
+        base = Path(given["base"]) if given.get("base") else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ProjectError(
             f"{path} is not the description of a run ({error})", "Start the training again"
         ) from None
-    return Job(run_folder, dataset_folder, student, recipe)
+    return Job(run_folder, dataset_folder, student, recipe, spec, saves, base)
 
 
 def reading_order(lengths: Sequence[int], recipe: Recipe, *, variants: int = 1) -> list[int]:

@@ -19,6 +19,8 @@ class Stop:
     """Set by a signal or by the parent's end; looked at after each step."""
 
     signal: int = 0
+    agreed: int = 0
+    """The same in all processes of a training: what any of them had heard at its last step."""
 
 
 class EventLog:
@@ -83,5 +85,9 @@ def peak_memory_mb() -> float:
 
     if torch.cuda.is_available():
         return round(torch.cuda.max_memory_allocated() / 1e6, 1)
+    status = Path("/proc/self/status")
+    if status.is_file():  # a child's ru_maxrss begins at what its parent had
+        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return round(int(peak.split()[1]) * 1024 / 1e6, 1)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
     return round(most / (1e6 if sys.platform == "darwin" else 1e6 / 1024), 1)

@@ -1,21 +1,27 @@
-"""Choose the settings of a training from the student and the data, and say why.
+"""Choose the settings of a training from the student, the data and the machine, and say why.
 
-Reads file headers alone: nothing heavy is imported, no weight is loaded.
+Reads file headers alone: nothing heavy is imported, no weight is loaded. The rules for pre-trained
+students are in rules.py with their sources; those for tiny students were measured here.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from understudy.errors import UsageError
-from understudy.models.huggingface import check_folder, count_parameters
+from understudy.models.huggingface import check_folder
 from understudy.run import Method, Recipe
+from understudy.train import rules
+from understudy.train.largest import choose_fitting
+from understudy.train.machine import Machine
+from understudy.train.shape import Shape
 
 TINY = "tiny"
 """The student that is made from the training split."""
@@ -24,119 +30,201 @@ TINY_STEPS = 375
 gave dates 0.95 exact match, 375 gave 0.97."""
 TINY_SHORT = 40
 """Bytes, beyond the shortest row, up to which a typical row counts as short."""
-EXAMPLES_SEEN = 3_000
-"""Examples that a pre-trained student reads in all: it knows the language and learns the task."""
+TINY_EVALUATIONS = 3
 FULL_BELOW = 50_000_000
 """Parameters under which all weights are trained: adapters would save nothing."""
 CHECKPOINTS = 8
 LONGEST_TINY = 2_048
-_USUAL_CONTEXT = 2_048
+SCORED_ROWS = 64
+"""Most validation rows that are answered at an evaluation."""
+MICRO_BATCH_TOKENS = 8_192
+_SPARE_TOKENS = 16
+"""Room beyond the longest row, should a token more be counted by the trainer."""
+
+_ASKED = "as asked"
+
+Take = Callable[[str, Any, str], Any]
+
+
+class Reason(NamedTuple):
+    """One line of ``explain``."""
+
+    setting: str
+    """Empty for a remark on the whole."""
+    value: str
+    reason: str
 
 
 def choose(
     student: str,
     lengths: Sequence[int],
     *,
+    answers: Sequence[int] = (),
+    validation_rows: int | None = None,
     method: Method | None = None,
+    machine: Machine | None = None,
+    local: bool = True,
     seed: int = 0,
     overrides: Mapping[str, Any] | None = None,
 ) -> Recipe:
     """Choose a recipe for ``student`` (``tiny``, or a folder) and training rows.
 
-    ``lengths``: UTF-8 bytes of each row, prompt and answer together; no token is shorter than a
-    byte. ``overrides`` replace what was chosen, by the names of Recipe. Raises UsageError for a
-    wrong override or no rows, SetupError for a folder that is no safe model.
+    ``lengths``: size of each row, prompt and answer: tokens for a folder (train/lengths.py), UTF-8
+    bytes for ``tiny``, whose tokenizer is yet to be made. ``answers``: tokens of each answer.
+    ``method``: None chooses. ``machine``: what it has to fit into (largest.py); where nothing does,
+    the recipe is given as it would be on a larger one; None: nothing is known of it.
+    ``local``: its weights are in the folder, not config and tokenizer alone.
+    ``overrides`` replace what was chosen, by the names of Recipe, and what follows from them is
+    chosen accordingly. Raises UsageError for a wrong override or no rows, SetupError for a folder
+    that is no safe model.
     """
     if not lengths:
         raise UsageError("There are no training rows", "Freeze a dataset with more examples")
-    given = dict(overrides or {})
-    method = given.pop("method", method)
-    chosen = _tiny(lengths) if student == TINY else _pretrained(Path(student), lengths, method)
-    if method is not None and method != chosen["method"]:
+    given = _checked({"method": method} | dict(overrides or {}))
+    settings: dict[str, Any] = {"seed": seed}
+    why: list[str] = []
+
+    def take(name: str, value: Any, reason: str) -> Any:
+        if name in given:
+            value, reason = given[name], _ASKED
+        settings[name] = value
+        why.append(f"{name} {_written(value)}: {reason}.")
+        return value
+
+    if student == TINY:
+        _tiny(take, lengths)
+    else:
+        check_folder(Path(student), weights=local)
+        answering = _validation_rows(validation_rows, len(lengths))
+        _pretrained(take, Path(student), lengths, answers, answering, machine)
+    steps = len(lengths) * settings["epochs"] / settings["batch_size"]
+    take("save_steps", max(1, round(steps / CHECKPOINTS)), "eight checkpoints or so in all")
+    for name in given.keys() - settings.keys() | given.keys() & {"seed"}:
+        take(name, None, "")
+    recipe = Recipe(**settings, why=tuple(why))
+    if (recipe.method == "full") != (recipe.lora_rank == 0):
+        raise UsageError("Adapters need a lora_rank, full training none", f"Settings: {_names()}")
+    if machine is None or student == TINY:
+        return recipe
+    shape = Shape.of(Path(student))
+    fitting = choose_fitting(
+        shape, recipe, lengths, machine, answers=answers, local=local, fixed=given
+    )
+    return _retold(fitting.recipe, Path(student)) if fitting.fits and fitting.changes else recipe
+
+
+def explain(recipe: Recipe) -> list[Reason]:
+    """The recipe as a list to read: setting, value, reason."""
+    lines = []
+    for line in recipe.why:
+        found = re.fullmatch(r"(\w+) (\S+): (.*)", line)
+        known = found is not None and found[1] in Recipe.model_fields
+        lines.append(Reason(*found.groups()) if found and known else Reason("", "", line))
+    return lines
+
+
+def _tiny(take: Take, lengths: Sequence[int]) -> None:
+    # A system message that all rows share is known by heart: only what differs is read.
+    stretch = min(2.0, max(1.0, (median(lengths) - min(lengths)) / TINY_SHORT))
+    usual = round(48 / stretch)
+    passes = round(min(60.0, max(1.0, TINY_STEPS * usual / len(lengths))), 1)
+    if take("method", "full", "a tiny student starts from nothing, so all weights learn") != "full":
         raise UsageError("A tiny student is trained in full", "Leave the method out")
-    why = [*chosen.pop("why"), *(f"{name} {value}: as asked." for name, value in given.items())]
-    settings = chosen | {"seed": seed} | given
+    passes = take("epochs", passes, f"{rules.read(passes, len(lengths))}, measured to be enough")
+    take("batch_size", usual, "short rows go many at a time, long ones fewer")
+    take("learning_rate", 3e-3, "measured, for AdamW on embeddings and norms")
+    take("matrix_learning_rate", 0.02, "measured, for Muon: it learns most from few rows")
+    take("weight_decay", 0.5, "measured: without it few rows are learnt by heart")
+    # Recutting delays what long messages need learnt first: support fell from 0.99 to 0.15.
+    recut = 0.2 if stretch == 1 else 0.0
+    take("recut_share", recut, "measured: it helps with short rows and harms with long ones")
+    longest = min(LONGEST_TINY, max(lengths) + 8)
+    take("max_tokens", longest, "no row is longer: a token has a byte at least")
+    take("evaluations", TINY_EVALUATIONS, "enough to see it learn; each takes a moment")
+    take("patience", 0, "the last weights are the best of a training from nothing")
+
+
+def _pretrained(
+    take: Take,
+    folder: Path,
+    lengths: Sequence[int],
+    answers: Sequence[int],
+    validation_rows: int,
+    machine: Machine | None,
+) -> None:
+    shape, rows = Shape.of(folder), len(lengths)
+    size = shape.parameters
+    usual = "full" if size < FULL_BELOW else "lora"
+    method = take("method", usual, f"the student has {size / 1e6:,.1f} million weights")
+    passes = take("epochs", *rules.epochs(rows))
+    take("batch_size", *rules.batch_size(rows, passes, method))
+    take("learning_rate", *rules.learning_rate(shape, method, _family(folder)))
+    if method != "full":
+        tokens = rules.answer_tokens(lengths, answers)
+        take("lora_rank", *rules.lora_rank(shape, tokens))
+    longest = min(shape.context, max(lengths) + _SPARE_TOKENS)
+    take("max_tokens", longest, f"the longest row has {max(lengths):,} tokens")
+    on_gpu, half = bool(machine and machine.gpu), bool(machine and machine.trains_in_bf16)
+    place = "a GPU" if on_gpu else "a processor" if machine else "a machine that is not known"
+    take("packing", on_gpu, f"{place} trains: {_PACKED if on_gpu else _SORTED}")
+    precision = "bfloat16" if half else "float32"
+    take("precision", precision, f"{place} trains that {'has' if half else 'lacks'} bfloat16")
+    take("micro_batch_tokens", MICRO_BATCH_TOKENS, "more in one pass gains no speed")
+    take("gradient_checkpointing", False, "activations fit, so none is computed twice")
+    times = take("evaluations", *rules.evaluations(rows, passes, validation_rows))
+    take("patience", *rules.patience(times))
+
+
+_PACKED = "rows end to end leave nothing to pad"
+_SORTED = "rows of like length together pad little, and packing would cost attention"
+
+
+def _retold(recipe: Recipe, folder: Path) -> Recipe:
+    """A recipe made smaller: the method's own rate, and reasons for the values as they are."""
+    told = explain(recipe)
+    if not any(line.setting == "learning_rate" and line.reason == f"{_ASKED}." for line in told):
+        rate = rules.learning_rate(Shape.of(folder), recipe.method, _family(folder))
+        recipe = recipe.model_copy(update={"learning_rate": rate.value})
+    why = []
+    for setting, value, reason in told:
+        now = _written(getattr(recipe, setting)) if setting else value
+        because = reason if now == value else "as the memory of this machine asks."
+        why.append(f"{setting} {now}: {because}" if setting else reason)
+    return recipe.model_copy(update={"why": tuple(why)})
+
+
+def _family(folder: Path) -> str:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return str(config.get("model_type", ""))
+
+
+def _validation_rows(known: int | None, rows: int) -> int:
+    """Rows that an evaluation answers; a fifth of the training rows where it is not known."""
+    return min(SCORED_ROWS, rows // 5 if known is None else known)
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+_LEAST: dict[str, Any] = {
+    "method": "full", "epochs": 1, "batch_size": 1, "learning_rate": 1, "max_tokens": 1,
+    "save_steps": 1,
+}  # fmt: skip
+
+
+def _checked(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings asked for, each of its type. Raises UsageError naming the first wrong one."""
+    asked = {name: value for name, value in overrides.items() if value is not None}
     try:
-        settings.setdefault("save_steps", _save_steps(len(lengths), settings))
-        recipe = Recipe(**settings, why=tuple(why))
-    except (ValidationError, TypeError, ValueError, ZeroDivisionError) as error:
+        valid = Recipe(**{**_LEAST, **asked})
+    except (ValidationError, TypeError, ValueError) as error:
         raise UsageError(
             f"The recipe cannot be used: {_first_problem(error)}", f"Settings: {_names()}"
         ) from None
-    if (recipe.method == "lora") != (recipe.lora_rank > 0):
-        raise UsageError("Adapters need a lora_rank, full training none", f"Settings: {_names()}")
-    return recipe
-
-
-def _tiny(lengths: Sequence[int]) -> dict[str, Any]:
-    # A system message that all rows share is known by heart: only what differs is read.
-    stretch = min(2.0, max(1.0, (median(lengths) - min(lengths)) / TINY_SHORT))
-    batch_size = round(48 / stretch)
-    epochs = _epochs(TINY_STEPS * batch_size, len(lengths), most=60)
-    return {
-        "method": "full",
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": 3e-3,
-        "matrix_learning_rate": 0.02,
-        "weight_decay": 0.5,
-        # Recutting delays what long messages need learnt first: support fell from 0.99 to 0.15.
-        "recut_share": 0.2 if stretch == 1 else 0.0,
-        "max_tokens": min(LONGEST_TINY, max(lengths) + 8),
-        "why": [
-            "All weights are trained: a tiny student starts from nothing.",
-            _passes(epochs, len(lengths)),
-            f"{batch_size} rows a step: short rows go many at a time, long ones fewer.",
-            "Muon on matrices and weight decay: they learn most from few rows.",
-        ],
-    }
-
-
-def _pretrained(folder: Path, lengths: Sequence[int], method: Method | None) -> dict[str, Any]:
-    check_folder(folder)
-    size = count_parameters(folder)
-    chosen = method or ("full" if size < FULL_BELOW else "lora")
-    epochs = _epochs(EXAMPLES_SEEN, len(lengths), most=5)
-    context = _context(folder)
-    settings: dict[str, Any] = {
-        "method": chosen,
-        "epochs": epochs,
-        "batch_size": 16 if len(lengths) >= 160 else 4,
-        "max_tokens": min(context, max(lengths) + 64),
-        "why": [
-            f"{chosen}: the student has {size / 1e6:,.1f} million parameters.",
-            _passes(epochs, len(lengths)),
-        ],
-    }
-    if chosen == "lora":
-        settings |= {
-            "lora_rank": 16 if size < 3e9 else 32,
-            "learning_rate": 5e-4 if size < 1e9 else 2e-4 if size < 2e10 else 1e-4,
-        }
-    else:
-        settings["learning_rate"] = 1e-3 if size < 2e7 else 1e-4 if size < 5e8 else 2e-5
-    return settings
-
-
-def _epochs(seen: int, rows: int, *, most: float) -> float:
-    """Passes over the rows, so that about ``seen`` examples are read in all; one at least."""
-    return round(min(most, max(1.0, seen / rows)), 1)
-
-
-def _passes(epochs: float, rows: int) -> str:
-    return f"{epochs:g} passes over {rows:,} rows: {round(epochs * rows):,} examples read in all."
-
-
-def _context(folder: Path) -> int:
-    """Longest text the student can read, in tokens."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return int(config.get("max_position_embeddings") or _USUAL_CONTEXT)
-
-
-def _save_steps(rows: int, settings: Mapping[str, Any]) -> int:
-    """Steps between checkpoints: about eight of them in all."""
-    steps = rows * float(settings["epochs"]) / float(settings["batch_size"])
-    return max(1, round(steps / CHECKPOINTS))
+    return {name: getattr(valid, name) for name in asked}
 
 
 def _first_problem(error: Exception) -> str:

@@ -1,0 +1,123 @@
+"""The commands of the model: train, evaluate, predict, export. Those of the data: verbs.py."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from understudy.cli.face import Face, verb
+from understudy.cli.verbs import MONEY, Format
+from understudy.errors import UsageError
+from understudy.example import valid
+
+
+@verb("student")
+def train(
+    face: Face,
+    method: Annotated[str, typer.Option(help="full, lora, qlora; auto takes what fits.")] = "auto",
+    epochs: Annotated[float | None, typer.Option(help="Passes over the training split.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of the recipe."),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what would be done and why; start nothing.")
+    ] = False,
+    trials: Annotated[int, typer.Option(min=0, help="Recipes to try first.")] = 0,
+    keep_base: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE", help="Mix in the base's own answers, against forgetting: 0.1."
+        ),
+    ] = None,
+    launch: Annotated[
+        str | None,
+        typer.Option(help="Processes on this machine, fsdp2, or an accelerate configuration."),
+    ] = None,
+    report_to: Annotated[
+        str, typer.Option(help="Trackers: tensorboard, trackio, wandb; several with commas.")
+    ] = "",
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Start although it does not seem to fit.")
+    ] = False,
+    again: Annotated[bool, typer.Option("--again", help="Train anew what is trained.")] = False,
+) -> None:
+    """Fine-tune the student on the newest dataset. An interrupted training goes on."""
+    from understudy.cli.recipe_table import explained, explained_json, overrides
+    from understudy.cli.show import trained
+
+    chosen = overrides(method, change or [], epochs, learning_rate, keep_base)
+    if explain:
+        with face.open(progress=False) as project:
+            prepared = project.explain(**chosen)
+        face.finish(explained_json(prepared), explained(prepared))
+        return
+    trackers = [name.strip() for name in report_to.split(",") if name.strip()]
+    with face.open() as project:
+        result = project.train(
+            again=again, anyway=anyway, trials=trials, launch=launch, report_to=trackers, **chosen
+        )
+    body = {"run": result.id, "state": result.state, **result.metrics, "model": result.model}
+    face.finish(body, trained(result))
+
+
+@verb(*MONEY)
+def evaluate(face: Face) -> None:
+    """Teacher, base and student on the untouched test items: scores, tests, verdict."""
+    from understudy.cli.show import report_json, report_table
+
+    with face.open() as project:
+        report = project.evaluate()
+    face.finish(report_json(report), report_table(report))
+
+
+@verb(*MONEY)
+def predict(
+    face: Face,
+    text: Annotated[str, typer.Argument(metavar="INPUT", help="The input; - reads stdin.")],
+    model: Annotated[
+        str, typer.Option(help="run:N, run:latest, or any model name.")
+    ] = "run:latest",
+) -> None:
+    """The answer of the student (or another model) to one input, alone on stdout."""
+    from understudy.project.folder import DATABASE
+    from understudy.project.students import predict_alone
+
+    text = sys.stdin.read() if text == "-" else text
+    if not text.strip():
+        raise UsageError("the input is empty", "Say what the model is to answer")
+    if (face.folder / DATABASE).exists() or model.startswith("run:"):
+        with face.open(progress=False) as project:
+            answer = project.predict(valid(text), model)
+    else:
+        answer = predict_alone(valid(text), model)
+    if not face.json and not sys.stdout.isatty():
+        print(answer)  # to the letter, whatever is in it: nobody's terminal reads it
+        return
+    face.finish({"answer": answer, "model": model}, answer)
+
+
+@verb()
+def export(
+    face: Face,
+    target: Annotated[Path | None, typer.Argument(help="Folder (or file) to write.")] = None,
+    examples: Annotated[bool, typer.Option("--examples", help="The examples, to a file.")] = False,
+    format: Format = None,
+    raw: Annotated[bool, typer.Option("--raw", help="CSV for machines: no formula guard.")] = False,
+) -> None:
+    """The trained model as a folder to hand over, or with --examples the data as a file."""
+    with face.open() as project:
+        if examples:
+            if target is None:
+                raise UsageError("no file is named", "understudy export --examples FILE.jsonl")
+            result = project.export_examples(target, format=format, raw=raw)
+            text = f"{result.rows:,} examples in {result.path}"
+        else:
+            result = project.export(target)
+            text = f"{result.path}: {result.files} files, answers equal on {result.parity} prompts"
+    face.finish(asdict(result), text)

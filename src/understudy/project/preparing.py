@@ -1,0 +1,140 @@
+"""What a training would be: rows, student, recipe, and whether this machine can do it.
+
+Nothing is downloaded but a hub student's config and tokenizer, and nothing is started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from understudy import dataset, models
+from understudy.models import hub
+from understudy.models.students import STUDENTS
+from understudy.project.examples import write_dataset
+from understudy.project.shelf import all_runs, checked_splits, newest_dataset, spec_of
+from understudy.project.workplace import Workplace
+from understudy.run import Method, Recipe
+from understudy.store.runs import Frozen
+from understudy.task import Spec
+from understudy.train.fits import Need, estimate
+from understudy.train.largest import advice, choose_fitting
+from understudy.train.lengths import of_split
+from understudy.train.machine import Machine, look
+from understudy.train.recipe import TINY, choose
+from understudy.train.shape import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A training that could begin."""
+
+    frozen: Frozen
+    dataset_folder: Path
+    spec: Spec
+    student: str
+    """As runs record it."""
+    recipe: Recipe
+    machine: Machine
+    need: Need | None = None
+    """Memory, disk and time; None for ``tiny``, which fits everywhere."""
+    lacking: tuple[str, ...] = ()
+    """What this machine has too little of; empty: it fits."""
+    advice: str = ""
+    """What to do if it does not fit."""
+    counted: str = ""
+    """How the tokens of the rows were counted."""
+
+
+def prepare(place: Workplace, *, method: Method | None, overrides: Mapping[str, Any]) -> Prepared:
+    """Write the newest dataset's files and choose the recipe; see whether it fits.
+
+    Raises UsageError without a dataset or for a wrong override, SetupError for a student that
+    cannot be trained.
+    """
+    frozen = newest_dataset(place)
+    folder = place.folder / "datasets" / str(frozen.id)
+    splits, spec = checked_splits(place, frozen), spec_of(place, frozen)
+    write_dataset(folder, splits, spec.system_message, frozen.fingerprint)
+    student, seed = _student(place), place.settings.seed
+    machine = look(place.folder)
+    if student == TINY:
+        sizes = [dataset.size(example, spec.system_message) for example in splits["train"]]
+        recipe = choose(TINY, sizes, method=method, seed=seed, overrides=overrides)
+        return Prepared(frozen, folder, spec, student, recipe, machine)
+    base, local = _described(place, student)
+    rows = of_split(base, folder / "train.jsonl")
+    recipe = choose(
+        str(base),
+        rows.tokens,
+        answers=rows.answers,
+        validation_rows=len(splits["validation"]),
+        method=method,
+        machine=machine,
+        local=local,
+        seed=seed,
+        overrides=overrides,
+    )
+    shape = Shape.of(base)
+    fitting = choose_fitting(
+        shape,
+        recipe,
+        rows.tokens,
+        machine,
+        answers=rows.answers,
+        local=local,
+        presets=[(f"hf:{preset.id}", int(preset.parameters * 1e9)) for preset in STUDENTS],
+        fixed=Recipe.model_fields,
+    )
+    speed = _speed_before(place, student, recipe.method)
+    need = estimate(
+        shape,
+        recipe,
+        rows.tokens,
+        machine,
+        answers=rows.answers,
+        local=local,
+        tokens_per_s=speed,
+    )
+    return Prepared(
+        frozen, folder, spec, student, recipe, machine,
+        need, fitting.lacking, advice(fitting), rows.how,
+    )  # fmt: skip
+
+
+def _student(place: Workplace) -> str:
+    """The student's name as runs record it: the same model has one name in every run.
+
+    ``tiny``, the absolute folder of a model, or ``hf:org/name@commit``: a model of the hub is
+    pinned at its first run in a project, by its config alone, and stays so until a revision is
+    named. Raises SetupError with the reason if the hub does not give it.
+    """
+    name, offline = place.settings.student, place.settings.offline
+    if name == TINY:
+        return name
+    if not models.is_hub_id(name):
+        return str(models.local_folder(name).absolute())
+    before = [run.student for run in all_runs(place) if run.student.startswith(f"{name}@")]
+    return before[-1] if before else models.pinned(name, offline=offline)
+
+
+def _described(place: Workplace, student: str) -> tuple[Path, bool]:
+    """A folder with the student's config and tokenizer, and whether its weights are there too."""
+    if not models.is_hub_id(student):
+        return Path(student), True
+    whole = hub.cached(student)
+    if whole is not None:
+        return whole, True
+    return hub.look(student, offline=place.settings.offline).folder, False
+
+
+def _speed_before(place: Workplace, student: str, method: Method) -> float | None:
+    """Tokens a second of the last training of this student in this way, here."""
+    speeds: Sequence[float | None] = [
+        run.metrics.get("tokens_per_s")
+        for run in all_runs(place)
+        if (run.student, run.recipe.method) == (student, method)
+    ]
+    return next((speed for speed in reversed(speeds) if speed), None)

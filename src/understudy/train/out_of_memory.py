@@ -1,0 +1,102 @@
+"""Out of memory: how a trainer tells it from other failures, and how its parent does.
+
+A processor's allocator, CUDA, cuBLAS, a reader of weights and Python itself each have words of
+their own for it; the kernel has none, it kills.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from understudy.errors import UnderstudyError
+from understudy.train.progress import EVENTS
+
+KIND = "train.out_of_memory"
+EXIT_CODE = 12
+"""Of the trainer's process (ENOMEM); the command that runs it ends with 1."""
+_NEAR = 0.9
+"""Share of the memory that the last step used, from which on a kill is put down to memory."""
+_WORDS = (
+    "out of memory",  # CUDA, MPS, mimalloc
+    "allocate memory",  # ENOMEM, torch's allocator on a processor
+    "ALLOC_FAILED",  # cuBLAS, cuDNN, cuSPARSE
+    "not enough memory",  # torch's allocator
+    "std::bad_alloc",
+    "failed to map segment",  # a library that is being loaded
+    "MemoryError",
+)
+_FIX = "Start again: it goes on smaller, from its last checkpoint where it can"
+
+
+def said(error: BaseException) -> str:
+    """What ``error``, or one that it came from, says of memory; empty if that was not the cause.
+
+    A reader may have put its own words on top ("the model cannot be read").
+    """
+    for one in _chain(error):
+        text = f"{type(one).__name__}: {one}"
+        if any(words in text for words in _WORDS):
+            return (str(one).strip() or type(one).__name__).splitlines()[0][:300]
+    return ""
+
+
+def forget(error: BaseException) -> None:
+    """Let go of the frames of ``error``, which hold the tensors that filled the memory."""
+    for one in list(_chain(error)):
+        one.__traceback__ = None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that it was raised from or in the handling of."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            waiting += [one.__context__, one.__cause__]
+
+
+def data(run_folder: Path, message: str) -> dict[str, Any]:
+    """What the event says: the last finished step, what happened, what to do."""
+    step = last_step(run_folder).get("step", 0)
+    where = f"behind step {step:,}" if step else "before the first step"
+    return {
+        "step": step,
+        "message": f"The training ran out of memory {where}: {message}",
+        "fix": _FIX,
+        "exit_code": UnderstudyError.exit_code,
+    }
+
+
+def last_step(run_folder: Path) -> dict[str, Any]:
+    """Data of the last ``train.step``; empty if there is none."""
+    path = run_folder / EVENTS
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    for line in reversed(lines):
+        if b'"train.step"' in line:
+            found: dict[str, Any] = json.loads(line)["data"]
+            return found
+    return {}
+
+
+def killed(code: int, run_folder: Path, *, kills: int, memory_bytes: int) -> str:
+    """Say why a trainer that ended with ``code`` was killed for want of memory; empty if not.
+
+    ``kills``: processes that the kernel has killed for it since the trainer began.
+    ``memory_bytes``: all the memory there is. A kill that nobody asked for counts if the kernel
+    owns up to it, or if the last step had nearly all memory.
+    """
+    if code not in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        return ""
+    if kills > 0:
+        return "the kernel killed the trainer"
+    peak = float(last_step(run_folder).get("peak_memory_mb") or 0) * 1e6
+    if peak > _NEAR * memory_bytes:
+        return f"the trainer was killed while it held {peak / 1e9:,.1f} GB"
+    return ""

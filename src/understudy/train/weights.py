@@ -1,0 +1,105 @@
+"""Weights in and out: the student in the number type to train in, and what comes of it on disk.
+
+Adapters are kept, and merged into the student as it was given: never into 4-bit weights, whose
+rounding errors would then be part of the model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from understudy.errors import SetupError
+from understudy.models.huggingface import load_model
+from understudy.train.job import Job
+
+ONE_GPU = {"": 0}
+
+
+def load(job: Job) -> Any:
+    """Open the untrained student: float32 if all weights are trained, else as the recipe says.
+
+    For ``qlora`` every linear layer but the head is held in 4-bit NormalFloat with quantised
+    scales (T. Dettmers et al., "QLoRA", 2023, arXiv:2305.14314). Raises SetupError if bitsandbytes,
+    which does that, is not installed.
+    """
+    recipe = job.recipe
+    dtype = recipe.precision if recipe.method != "full" else "float32"
+    if recipe.method != "qlora":
+        return load_model(job.base_folder, dtype=dtype)
+    if find_spec("bitsandbytes") is None:
+        raise SetupError(
+            "Training on 4-bit weights (qlora) needs the package bitsandbytes",
+            "pip install bitsandbytes, or train with --method lora",
+        )
+    from transformers import BitsAndBytesConfig
+
+    in_4_bits = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
+    )
+    placed = {"device_map": ONE_GPU} if torch.cuda.is_available() else {}
+    model = load_model(job.base_folder, dtype=dtype, quantization_config=in_4_bits, **placed)
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            # Else the first evaluation on a processor repacks the weights so that no gradient
+            # passes through them any more (bitsandbytes 0.50.2).
+            layer.support_avx512bf16_for_cpu = False
+    return model
+
+
+def save(job: Job, model: Any, tokenizer: Any) -> None:
+    """Write the trained student: whole or not at all."""
+    if job.recipe.method != "full":
+        fresh = fresh_folder(job.adapter_folder)
+        model.save_pretrained(str(fresh))
+        put_in_place(fresh, job.adapter_folder)
+        model = _merged(job, model)
+    fresh = fresh_folder(job.model_folder)
+    model.to(_stored_dtype(job)).save_pretrained(str(fresh))
+    tokenizer.save_pretrained(str(fresh))
+    put_in_place(fresh, job.model_folder)
+
+
+def _merged(job: Job, model: Any) -> Any:
+    """The student with its adapters added to its weights, on the processor."""
+    if job.recipe.method == "lora":
+        return model.to("cpu").merge_and_unload()
+    from peft import PeftModel
+
+    base = load_model(job.base_folder, dtype="float32")
+    return PeftModel.from_pretrained(base, str(job.adapter_folder)).merge_and_unload()
+
+
+def _stored_dtype(job: Job) -> torch.dtype:
+    """The number type that the untrained student was stored in."""
+    config = json.loads((job.base_folder / "config.json").read_text(encoding="utf-8"))
+    name = config.get("dtype") or config.get("torch_dtype") or "float32"
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def fresh_folder(target: Path) -> Path:
+    """An empty folder beside ``target``, to be renamed to it when all is in it."""
+    fresh = target.with_name(f".{target.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    return fresh
+
+
+def put_in_place(fresh: Path, target: Path) -> None:
+    """Flush what is in ``fresh`` and let it be ``target`` from one moment to the next."""
+    for path in fresh.iterdir():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+    if target.exists():
+        shutil.rmtree(target)
+    fresh.rename(target)
