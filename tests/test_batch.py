@@ -250,8 +250,8 @@ def test_a_creation_that_failed_is_repeated(serve: Start, tmp_path: Path) -> Non
 def test_failures_alone_are_sent_again(serve: Start, tmp_path: Path) -> None:
     """An expired batch and lines with 429 and 400: the second batch has just what failed, and what
     is malformed for good is replaced by another input."""
-    # Requests 1-6 are spec, plan, three of inputs and the trial; the batch begins with the 7th.
-    with serve("expired@1", faults=("429@8-10", "400@12")) as provider:
+    # Requests 1-13 are spec, plan, ten of inputs and the trial; the batch begins with the 14th.
+    with serve("expired@1", faults=("429@15-17", "400@19")) as provider:
         place = project(tmp_path / "p", provider)
         result = place.generate(WANTED, batch=True)
         assert result.made == WANTED
@@ -304,15 +304,16 @@ def test_one_that_was_cancelled_there_is_kept_as_far_as_it_came(
 
 
 def test_the_budget_holds_for_the_whole_batch_or_nothing(serve: Start, tmp_path: Path) -> None:
-    """Nothing of it is sent, the error says how many have room, and fewer do go."""
+    """Nothing of it is bought, inputs neither; the error says how many have room, and they go."""
     with serve() as provider:
         place = project(tmp_path / "p", provider, budget=0.03, max_answer_tokens=1000)
+        place.pilot(WANTED, batch=True)
+        before = len(provider.account())
         with pytest.raises(BudgetReached, match=r"room for 1\d of them") as told:
             place.generate(WANTED, batch=True)
-        assert sizes(provider) == []
-        assert len(answers(place)) == 1  # the trial's: what is paid for is used
+        assert (sizes(provider), len(provider.account())) == ([], before)
         in_order(place, provider)
-        fit = int(told.value.what.split("room for ")[1].split()[0])
+        fit = place.made() + int(told.value.what.split("room for ")[1].split()[0])
         assert place.generate(fit, batch=True).total == fit
         ((spent,),) = rows(place, "SELECT spent_micro FROM purse")
         assert spent <= 30_000

@@ -32,7 +32,8 @@ from rehearsal import (
 
 Cli = Callable[..., Done]
 WANTED = 12
-CALLS = WANTED + 3
+CALLS = 2 + 2 * WANTED
+"""Spec and plan; so few inputs are asked for one by one."""
 
 
 class Left(NamedTuple):
@@ -66,10 +67,10 @@ POINTS = {
     # Everything is bought; only what was made of it is not stored yet.
     "before:examples:2": Left({}, CALLS, 0),
     "after:examples:2": Left({}, CALLS, 0),
-    "before:decide:1": Left({}, 8, 0),
-    "after:decide:1": Left({}, 8, 0),
+    "before:decide:1": Left({}, 12, 0),
+    "after:decide:1": Left({}, 12, 0),
     "after:plan:1": Left({}, 2, 0),
-    "after:event:8": Left({}, 8, 0),
+    "after:event:8": Left({}, 12, 0),
 }
 QUICK = (
     *("after:begin:6", "flying:send:6", "after:receive:6", "before:read:6"),
@@ -88,8 +89,7 @@ def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(project: Path, provider: Server) -> tuple[str | Path, ...]:
-    per_call = ("--per-call", str(WANTED))
-    return ("generate", str(WANTED), "-p", project, *per_call, *teacher(provider, "durations"))
+    return ("generate", str(WANTED), "-p", project, *teacher(provider, "durations"))
 
 
 def crashed(project: Path, provider: Server, point: str) -> None:

@@ -21,7 +21,7 @@ from conftest import Done, Server, practice_server
 from understudy import Project
 from understudy.cli.funnel_table import coverage_json
 from understudy.cli.words import line
-from understudy.errors import UsageError
+from understudy.errors import BudgetReached, UsageError
 from understudy.formats import read_texts
 from understudy.models.protocol import Unreadable
 from understudy.models.stored import read
@@ -175,6 +175,60 @@ def test_a_newcomer_reads_it_in_the_terminal(understudy: Cli, bought: Bought) ->
     assert "quoted $" in shown
 
 
+def test_hundreds_that_were_not_looked_at_closely(
+    understudy: Cli, server: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Only one in five is after the first: the others say how many repeat, in every form."""
+    with server() as teacher:
+        project = new(tmp_path, teacher.teacher("durations"))
+        project.generate(230, teacher=str.upper)
+        project.close()
+    body = understudy("funnel", "-p", "p", "--json").json
+    assert len(body["hundreds"]) >= 2
+    assert {one["number"] for one in body["hundreds"] if one["near"] is not None} == {1}
+    shown = understudy("funnel", "-p", "p", "--html", "page.html")
+    assert shown.code == 0, shown.err
+    terminal = understudy("funnel", "-p", "p").out
+    for seen in ((tmp_path / "page.html").read_text(), terminal):
+        assert "of the text of the first hundred inputs" in seen
+        assert "in the last hundred" in seen
+
+
+def test_inputs_of_a_wish_that_is_not_reached_are_still_needed(tmp_path: Path) -> None:
+    """Stopped by its budget: what was not sent yet is told as that, until the wish is reached."""
+    dear = {"teacher": "practice:durations", "budget": 0.02, "max_answer_tokens": 9000}
+    project = Project.new(tmp_path / "p", "Durations", dear)
+    with pytest.raises(BudgetReached):
+        project.generate(200)
+    stopped = as_json(funnel(project))
+    project.close()
+    adds_up(stopped["steps"])
+    waiting = losses(stopped, "different inputs")
+    assert "not needed any more" not in waiting
+    assert waiting["not sent yet"]["count"] > 0
+    assert "understudy generate" in waiting["not sent yet"]["advice"]
+    rich = Project(tmp_path / "p", {"budget": 5.0, "max_answer_tokens": 500})
+    rich.generate(203)
+    reached = as_json(funnel(rich))
+    rich.close()
+    assert losses(reached, "different inputs").keys() == {"not needed any more"}
+
+
+def test_a_quote_is_for_what_was_missing_and_says_what_may_not_be_owed(
+    understudy: Cli, bought: Bought
+) -> None:
+    """Not for all; and of what was spent, what no reply came for is the worst case."""
+    body = understudy("funnel", "-p", bought.folder, "--json").json
+    shown = understudy("funnel", "-p", bought.folder).out
+    quote = body["quote"]
+    missing = quote["wanted"] - quote["made"]
+    told = next(line for line in shown.splitlines() if line.startswith("quoted $"))
+    assert f"for the last {missing} of 80 examples" in told
+    assert 0 < quote["unknown_usd"] <= body["unknown"]["usd"]
+    assert quote["unknown_usd"] < quote["spent_usd"]
+    assert "of unknown outcome" in told
+
+
 def test_several_answers_are_one_input(
     understudy: Cli, server: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -222,7 +276,7 @@ def test_coverage_says_what_is_thin_and_its_command_fills_it(
         none = understudy("coverage", "-p", "p")
         assert none.code == 2
         assert "understudy plan -p p" in none.err
-        project.generate(20)
+        project.generate(20, cell="intent=refund")
         body = understudy("coverage", "-p", "p", "--json", "--examples", "20").json
         lean = body["thin"][0]
         row = value_of(body, lean)

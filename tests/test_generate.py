@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import pytest
@@ -354,7 +354,7 @@ def test_harder_variants_know_their_parent() -> None:
 
 
 def test_own_examples_are_shown_as_better_than_made_ones() -> None:
-    """The question says which examples the person brought, and shows those of the pilot nothing."""
+    """The question says which examples the person brought; none are shown unless they are given."""
     asked: list[str] = []
 
     class Listening(Teacher):
@@ -364,11 +364,21 @@ def test_own_examples_are_shown_as_better_than_made_ones() -> None:
             return await super().complete(request)
 
     shown = Shown(own=(example("mine"),), made=(example("its"),))
-    batches = sources.of_cells(cells(PLAN, 0), 10, shown, alone=1)
+    without = sources.of_cells(islice(cells(PLAN, 0), 1), 10)
+    batches = chain(without, sources.of_cells(cells(PLAN, 0), 10, shown, first=1))
     made(Listening(), 12, set(), batches=batches)
     assert "mine" not in asked[0]
     assert asked[1].index("from the person who asks") < asked[1].index("mine")
     assert asked[1].index("Examples made so far") < asked[1].index("its")
+
+
+@given(most=st.integers(1, 100), wanted=st.integers(1, 10_000))
+def test_inputs_a_call_are_few_where_few_are_wanted(most: int, wanted: int) -> None:
+    """Eight calls at least, or as many as are wanted; never more inputs in one than may be."""
+    size = sources.inputs_a_call(most, wanted)
+    assert 1 <= size <= most
+    assert -(-wanted // size) >= min(8, wanted)
+    assert size in (most, 1) or wanted // (size + 1) < 8
 
 
 def test_generation_stops_when_new_inputs_add_nothing() -> None:

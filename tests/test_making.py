@@ -7,17 +7,29 @@ import json
 import os
 import pty
 import select
+import sqlite3
+import subprocess
 import threading
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import PRICES, Done, understudy_command
-from understudy.errors import BudgetReached, ProjectBusy, SetupError, UsageError
+from understudy.errors import (
+    BudgetReached,
+    ProjectBusy,
+    SetupError,
+    UnderstudyError,
+    UsageError,
+)
 from understudy.project import Project
+from understudy.project.asked import inputs_asked
+from understudy.project.quoting import input_micro
 from understudy.store import account, examples, quotes, tasks
 from understudy.task import Attribute, Option, Plan
 
@@ -30,6 +42,11 @@ def project(tmp_path: Path) -> Iterator[Project]:
     made = Project.new(tmp_path / "p", "Durations to ISO 8601", FLAGS)
     yield made
     made.close()
+
+
+def select_rows(folder: Path, query: str) -> list[Any]:
+    with closing(sqlite3.connect(folder / "understudy.db")) as connection:
+        return connection.execute(query).fetchall()
 
 
 def accepted(project: Project) -> list[Any]:
@@ -248,6 +265,92 @@ def test_an_attribute_may_have_any_name(tmp_path: Path) -> None:
     project.close()
 
 
+def cells_of(project: Project) -> list[str]:
+    with project.database.read() as connection:
+        found = examples.cells(connection, project.versions(connection))
+        return [json.dumps(cell, sort_keys=True) for cell, _ in found]
+
+
+def inputs_bought(project: Project) -> list[int]:
+    """How many inputs each call asked for."""
+    query = "SELECT request FROM call WHERE purpose = 'inputs' ORDER BY sent_at"
+    return [inputs_asked(request)[1] for (request,) in select_rows(project.folder, query)]
+
+
+def test_few_examples_come_from_many_cells(project: Project) -> None:
+    """The pilot's five from five, the next 25 from nine; a large wish asks for ten a call."""
+    project.pilot(30)
+    assert len(set(cells_of(project))) == 5
+    project.generate(30)
+    assert inputs_bought(project) == [1] * 5 + [3] * 9
+    assert len(set(cells_of(project))) >= 12
+    project.generate(120)
+    assert inputs_bought(project)[14:] == [10] * 9
+    assert project.generate(120).calls == 0
+
+
+def test_another_wish_on_the_way_loses_no_input(tmp_path: Path) -> None:
+    """What was bought for a wish that was stopped serves the smaller one that takes its place."""
+    made = Project.new(tmp_path / "p", "Durations", {**FLAGS, "budget": 5.0})
+    made.pilot(200)
+    made.close()
+    poor = Project(tmp_path / "p", {"budget": 0.03, "concurrency": 4})
+    with pytest.raises(BudgetReached):
+        poor.generate(200)
+    poor.close()
+    rich = Project(tmp_path / "p", {"budget": 5.0})
+    before = len(inputs_bought(rich))
+    assert before > 7
+    rich.generate(12, cell="units=years")
+    other = len(inputs_bought(rich)) - before
+    rich.generate(140)
+    assert len(inputs_bought(rich)) - other <= 5 + 14
+    assert rich.made() == 140
+    rich.close()
+
+
+@pytest.mark.parametrize("task", ["dates", "durations", "support"])
+def test_a_pilot_of_small_calls_quotes_large_ones(task: str, tmp_path: Path) -> None:
+    """One input a call does not make inputs look dear: what is spent lies in the range."""
+    project = Project.new(tmp_path / "p", task, {"teacher": f"practice:{task}"})
+    told = project.pilot(100)
+    dear = input_micro(project, 1)
+    assert input_micro(project, 10) < 0.6 * dear
+    spent = project.generate(100).spent_micro
+    assert told.low_micro <= spent <= told.high_micro
+    assert told.high_micro < 1.35 * told.low_micro
+    project.close()
+
+
+def in_file(project: Project) -> dict[str, Any]:
+    return tomllib.loads((project.folder / "understudy.toml").read_text())
+
+
+def test_the_first_teacher_is_remembered(server: Callable[..., Any], tmp_path: Path) -> None:
+    """With its prices, once it has answered; a later flag holds for its command alone."""
+    Project.new(tmp_path / "p", "Durations").close()
+    with server() as provider:
+        asked = {"teacher": provider.teacher("durations"), "price_in": 0.5, "price_out": 2.0}
+        bad = Project(tmp_path / "p", {**asked, "teacher": f"{provider.url}#nobody"})
+        with pytest.raises(UnderstudyError):
+            bad.describe()
+        assert "teacher" not in in_file(bad)
+        bad.close()
+        first = Project(tmp_path / "p", asked)
+        first.generate(3)
+        assert {name: in_file(first)[name] for name in asked} == asked
+        first.close()
+        other = Project(tmp_path / "p", {"teacher": "practice:durations"})
+        assert other.settings.price_in is None  # that was the price of the first
+        other.generate(8)
+        other.close()
+        again = Project(tmp_path / "p")
+        assert again.teacher == asked["teacher"]
+        assert again.generate(12).made == 4
+        assert in_file(again) == asked
+        again.close()
+
+
 def test_the_quote_is_kept_and_compared(project: Project) -> None:
     """When all that was quoted is made, what it cost is told beside the quote, once."""
     told = project.pilot(40)
@@ -295,6 +398,105 @@ def test_purging_a_teacher_leaves_nothing_of_its_text(project: Project) -> None:
     with pytest.raises(UsageError, match="practice:durations"):
         Project(project.folder).purge("openai:gpt-x")
     assert [word for word in words if word.encode() in raw] == []
+
+
+def test_a_teacher_is_purged_by_the_name_under_which_it_answers(
+    server: Callable[..., Any], tmp_path: Path
+) -> None:
+    """By the short name as much goes as by the full one: replies to spec, plan and inputs too."""
+    with server() as provider:
+        flags = {"teacher": provider.teacher("dates"), "price_in": 0.5, "price_out": 2.0}
+        project = Project.new(tmp_path / "p", "Dates", flags)
+        project.generate(12)
+        project.generate(20, teacher=loud)
+        assert project.purge("dates") == 12
+    rows = select_rows(project.folder, "SELECT model, request, raw FROM call")
+    assert {row[1:] for row in rows if not row[0].startswith("python:")} == {("[]", None)}
+    assert all(row[2] for row in rows if row[0].startswith("python:"))
+    assert select_rows(
+        project.folder, "SELECT count(*) FROM example WHERE reason != 'purged' AND answer != ''"
+    ) == [(8,)]
+    project.close()
+
+
+def test_purge_says_what_it_would_erase_before_it_asks(
+    understudy: Callable[..., Done], tmp_path: Path
+) -> None:
+    """How many, by whom; without a name it lists the names; a wrong one is no question."""
+    project = Project.new(tmp_path / "p", "Durations", FLAGS)
+    project.generate(3)
+    project.close()
+    for given in ((), ("--teacher", "openai:gpt-x")):
+        done = understudy("purge", "-p", "p", *given)
+        assert (done.code, "practice:durations" in done.err) == (2, True)
+    asked = understudy("purge", "-p", "p", "--teacher", "durations")
+    assert asked.code == 2
+    assert "3 examples" in asked.err
+    assert "practice:durations" in asked.err
+    done = understudy("purge", "-p", "p", "--teacher", "durations", "-y")
+    assert done.code == 0
+    assert "understudy generate" in done.out
+    assert "freeze" not in done.out
+
+
+def test_the_last_line_of_generate_counts_the_pilots_share(
+    understudy: Callable[..., Done], tmp_path: Path
+) -> None:
+    """What the command made, called and spent is all of it; nothing only if nothing was made."""
+    (tmp_path / "in.txt").write_text("90 minutes\n2 hours\nthree days\n")
+    understudy("new", "p", "--describe", "Durations", "--teacher", "practice:durations")
+    first = understudy("generate", "--inputs", "in.txt", "-p", "p")
+    assert first.out.startswith("3 made, 3 accepted, "), first.out
+    again = understudy("generate", "--inputs", "in.txt", "-p", "p")
+    assert "nothing was made" in again.out
+    before = understudy("ledger", "-p", "p", "--json").json
+    body = understudy("generate", "12", "-p", "p", "--json").json
+    after = understudy("ledger", "-p", "p", "--json").json
+    assert body["made"] == body["total"] - 3
+    assert body["calls"] == after["calls"] - before["calls"]
+    assert body["spent_usd"] == pytest.approx(after["spent_usd"] - before["spent_usd"])
+
+
+def test_status_says_how_far_it_is_and_what_it_cost(
+    understudy: Callable[..., Done], tmp_path: Path
+) -> None:
+    """Stopped midway: not freeze but the same generate is next; the money is there."""
+    folder = tmp_path / "my project"
+    project = Project.new(folder, "Durations", {**FLAGS, "budget": 0.025})
+    with pytest.raises(BudgetReached):
+        project.generate(200)
+    project.close()
+    body = understudy("status", "-p", folder, "--json").json
+    assert body["generating"]["wanted"] == 200
+    assert 10 < body["generating"]["made"] < 200
+    assert body["next"] == f"understudy generate 200 -p '{folder}'"
+    assert 0 < body["spent_usd"] <= body["budget_usd"] == 0.025
+    shown = understudy("status", "-p", folder).out
+    assert f"{body['generating']['made']} of 200" in shown
+    assert "budget $0.0250" in shown
+    assert "budget $0.0250" in understudy("ledger", "-p", folder).out
+
+
+def test_status_sends_nobody_to_freeze_too_few(understudy: Callable[..., Done]) -> None:
+    """Fewer accepted than freeze needs: more are next, each command with its project."""
+    understudy("new", "p", "--describe", "Durations", "--teacher", "practice:durations")
+    understudy("generate", "3", "-p", "p")
+    told = understudy("status", "-p", "p", "--json").json["next"]
+    assert "freeze" not in told
+    assert told.count("-p p") == 2
+    understudy("generate", "20", "-p", "p")
+    assert understudy("status", "-p", "p", "--json").json["next"] == "understudy freeze -p p"
+
+
+def test_status_says_who_is_at_work(understudy: Callable[..., Done], tmp_path: Path) -> None:
+    """A process that holds the project is named, one that is gone is not."""
+    project = Project.new(tmp_path / "p", "Durations", FLAGS)
+    with project.writing():
+        held = understudy("status", "-p", "p", "--json").json
+        assert held["in_use_by"] == os.getpid()
+        assert str(os.getpid()) in understudy("status", "-p", "p").out
+    project.close()
+    assert understudy("status", "-p", "p", "--json").json["in_use_by"] is None
 
 
 def talk(arguments: list[str | Path], say: list[str], cwd: Path) -> str:
@@ -367,6 +569,68 @@ def test_one_field_is_set_or_refused_in_a_line(
     made = understudy("generate", "6", "-p", "p", "--json")
     starts = [json.loads(line) for line in made.out.splitlines() if "generate.start" in line]
     assert {event["spec"] for event in starts} == {3}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("rules=one rule", """--set 'rules=["one rule", "another"]'"""),
+        ("kind=foo", "There are: text, label, json"),
+    ],
+)
+def test_a_refused_field_comes_with_what_would_do(
+    understudy: Callable[..., Done], change: str, told: str
+) -> None:
+    """A list where a list belongs, a kind where a kind does; no word of Python's."""
+    understudy("new", "p", "--describe", "Durations", "--teacher", "practice:durations")
+    understudy("describe", "-p", "p")
+    refused = understudy("describe", "-p", "p", "--set", change)
+    assert refused.code == 2
+    assert told in refused.err
+    assert "tuple" not in refused.err
+
+
+def test_the_spec_is_shown_once(understudy: Callable[..., Done]) -> None:
+    """Where nobody is asked about the assumptions they are not shown before the spec, too."""
+    understudy("new", "p", "--describe", "Durations", "--teacher", "practice:durations")
+    done = understudy("describe", "-p", "p", "-y")
+    assert done.out.count("without seconds means") == 1
+    assert "without seconds means" not in done.err
+
+
+def test_too_few_to_train_with_is_told_before_anything_is_paid(
+    server: Callable[..., Any], understudy: Callable[..., Done]
+) -> None:
+    """The whole way with three examples cannot end well: no request is sent."""
+    with server() as provider:
+        given = ["--teacher", provider.teacher("durations"), *PRICES]
+        done = understudy("run", "Durations", "-p", "p", "--examples", "3", *given)
+        assert (done.code, "at least 10" in done.err) == (2, True)
+        assert provider.requests() == 0
+
+
+def test_one_setting_that_was_changed_is_told_alone(understudy: Callable[..., Done]) -> None:
+    """Not the table of all; without a name that is shown."""
+    understudy("new", "p")
+    done = understudy("config", "examples", "30", "-p", "p")
+    assert done.out == "examples = 30 (from understudy.toml)\n"
+    assert len(understudy("config", "-p", "p").out.splitlines()) > 10
+
+
+def test_a_reader_that_goes_away_is_no_failure(
+    understudy: Callable[..., Done], tmp_path: Path
+) -> None:
+    """``events | head`` ends as a shell expects (141), without a word."""
+    understudy("new", "p", "--describe", "Durations", "--teacher", "practice:durations")
+    understudy("describe", "-p", "p")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = understudy_command("events", "-p", "p")
+    done = subprocess.run(
+        command, stdout=writer, stderr=subprocess.PIPE, cwd=tmp_path, check=False, timeout=60
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_the_quote_is_confirmed_above_a_dollar(

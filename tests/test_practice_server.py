@@ -84,6 +84,21 @@ def test_a_schema_of_another_name_is_an_answer_call(url):
     assert content(url, body) == "2024-03-05"
 
 
+@pytest.mark.parametrize("how", ["schema", "title in the text"])
+def test_a_correction_turn_is_answered_as_what_it_corrects(url, how):
+    """After a reply that was no JSON the client quotes the problem: the order stands further up."""
+    order = json.dumps({"cell": {"language": "French"}, "how_many": 3, "batch": 0})
+    title = "" if how == "schema" else ' as {"title": "inputs"}'
+    more = {"response_format": named("inputs")} if how == "schema" else {}
+    first = {"role": "user", "content": f"Write inputs{title}:\n{order}"}
+    said = {"role": "assistant", "content": "I'm sorry, I can't help with that."}
+    correction = {"role": "user", "content": "That cannot be used: it is not JSON. Try again."}
+    body = {"model": "dates", "messages": [first, said, correction], **more}
+    assert len(json.loads(content(url, body))["inputs"]) == 3
+    alone = {"model": "dates", "messages": [first], **more}
+    assert content(url, body) == content(url, alone)
+
+
 def test_inputs_come_for_the_cell_on_a_line_of_its_own(url):
     """Texts of the cell with probabilities, as many as asked, other texts for another batch."""
     cell = {"language": "French", "form": "in full", "letters": "as usual", "around": "nothing"}

@@ -23,6 +23,18 @@ def test_flag_then_environment_then_file_then_default(tmp_path: Path) -> None:
     assert origins == ["flag", "environment", CONFIG_FILE, "default"]
 
 
+def test_prices_belong_to_the_teacher_named_with_them(tmp_path: Path) -> None:
+    """Another teacher does not take them over; the same one, or one without a name, does."""
+    (tmp_path / CONFIG_FILE).write_text('teacher = "a"\nprice_in = 1\nprice_out = 2\n')
+    for flags, price in (({"teacher": "b"}, None), ({"teacher": "a"}, 1), ({}, 1)):
+        assert load(tmp_path, flags, {}).settings.price_in == price
+    given = {"teacher": "b", "price_in": 3.0}
+    assert load(tmp_path, given, {}).settings.price_in == 3
+    found = load(tmp_path, {"teacher": "b"}, {"UNDERSTUDY_PRICE_OUT": "7"})
+    assert (found.settings.price_in, found.settings.price_out) == (None, 7)
+    assert (found.origin["price_in"], found.origin["price_out"]) == ("default", "environment")
+
+
 @pytest.mark.parametrize(
     ("text", "word"),
     [

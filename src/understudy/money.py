@@ -19,6 +19,8 @@ from understudy.errors import UsageError
 MICRO = 1_000_000
 CLIENT_CALLS_PER_S = 1000.0
 """What one core sends and stores a second when nothing else limits; see bench/generation.py."""
+INPUT_LEAST, INPUT_MOST = 0.75, 1.5
+"""What an input may cost in a long run, as a share of what was measured in a few calls."""
 # Made up, so that practice has a ledger worth reading; nobody is ever billed.
 PRACTICE_USD_IN, PRACTICE_USD_OUT = Decimal("0.50"), Decimal("2.00")
 # Two-sided 90 % quantiles of Student's t by degrees of freedom; above 10, the normal one is near.
@@ -118,21 +120,23 @@ class Quote:
 
 def quote(
     examples: int,
-    input_costs: Sequence[int],
-    inputs_made: int,
+    input_micro: float,
     answer_costs: Sequence[int],
     latencies_s: Sequence[float],
     *,
     concurrency: int,
     answers: int = 1,
+    input_calls: float = 0.0,
     calls_per_s: float = CLIENT_CALLS_PER_S,
     made_up: bool = False,
 ) -> Quote:
     """Extrapolate from the pilot's calls.
 
-    ``input_costs`` and ``answer_costs`` are micro-dollars a call; ``inputs_made`` is the number of
-    inputs that the former gave. ``answers`` are bought for each example; duplicates among the
-    inputs, and the examples that later questions show, make inputs cost up to half as much again.
+    ``input_micro`` is what one input costs, ``answer_costs`` what each answer cost, in
+    micro-dollars. ``answers`` and ``input_calls`` (calls for inputs, a share of one) are bought for
+    each example. Inputs may cost up to half as much again, by duplicates and by the examples that
+    later questions show; or a quarter less, where the calls measured asked for few: what a reply
+    wraps them in is then counted for each.
     ``calls_per_s`` is the most that rate limits and this machine let through.
     """
     answer = statistics.fmean(answer_costs)
@@ -140,16 +144,17 @@ def quote(
     if len(answer_costs) > 1:
         t = _T90.get(len(answer_costs) - 1, 1.7)
         spread = t * statistics.stdev(answer_costs) / math.sqrt(len(answer_costs))
-    an_input = sum(input_costs) / max(inputs_made, 1)
-    calls = answers + 1 / max(inputs_made, 1)
+    low = answers * (answer - spread) + INPUT_LEAST * input_micro
+    high = answers * (answer + spread) + INPUT_MOST * input_micro
+    calls = answers + input_calls
     latency = statistics.fmean(latencies_s)
     seconds = calls * max(latency / concurrency, 1 / calls_per_s)
     # However many are in flight, the last answer comes two calls after the first input is asked.
     first = 2 * latency if examples else 0.0
     return Quote(
         examples=examples,
-        low_micro=math.floor(examples * max(answers * (answer - spread) + an_input, 0)),
-        high_micro=math.ceil(examples * (answers * (answer + spread) + an_input * 1.5)),
+        low_micro=math.floor(examples * max(low, 0)),
+        high_micro=math.ceil(examples * high),
         low_s=first + examples * seconds * 0.8,
         high_s=first + examples * seconds * 3,
         made_up=made_up,

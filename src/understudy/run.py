@@ -67,7 +67,7 @@ class Run:
     id: int
     dataset_id: int
     student: str
-    """``tiny``, or a local Hugging Face folder."""
+    """``tiny``, a local Hugging Face folder, or ``hf:org/name@commit``."""
     folder: Path
     """Where its recipe, checkpoints, events and model lie."""
     recipe: Recipe

@@ -27,6 +27,11 @@ from understudy.task import Cell, Spec
 TOKENS_PER_INPUT = 400
 
 
+def most_tokens(how_many: int) -> int:
+    """Tokens that so many inputs may take at the most."""
+    return 200 + TOKENS_PER_INPUT * how_many
+
+
 class Candidate(NamedTuple):
     """An input that waits for its answer."""
 
@@ -88,9 +93,7 @@ async def inputs(
     user = prompts.fill(
         prompts.INPUTS_USER, request=json.dumps(request, ensure_ascii=False, sort_keys=True)
     )
-    found = await ask(
-        model, system, user + shown.lines(), Inputs, "inputs", 200 + TOKENS_PER_INPUT * how_many
-    )
+    found = await ask(model, system, user + shown.lines(), Inputs, "inputs", most_tokens(how_many))
     sampled = sorted(found.value.inputs[:how_many], key=lambda one: one.probability)
     return Answered(
         [Candidate(one.text, cell) for one in sampled if one.text.strip()], found.bought

@@ -17,6 +17,17 @@ from understudy.generate.inputs import NOTHING_SHOWN, Candidate, Shown, inputs, 
 from understudy.models.protocol import Model
 from understudy.task import Cell, Spec
 
+CALLS_AT_LEAST = 8
+"""Calls over which the inputs of a small wish are spread: as many cells are seen."""
+
+
+def inputs_a_call(most: int, wanted: int) -> int:
+    """How many inputs to ask for in one call, of which each is about one cell.
+
+    ``most``, but fewer where few examples are ``wanted``: then they come from several cells.
+    """
+    return max(1, min(most, wanted // CALLS_AT_LEAST))
+
 
 class Batch(NamedTuple):
     """Some inputs to be had at once."""
@@ -27,28 +38,20 @@ class Batch(NamedTuple):
 
 
 def of_cells(
-    cells: Iterable[Cell], per_call: int, shown: Shown = NOTHING_SHOWN, *, alone: int = 0
+    cells: Iterable[Cell], per_call: int, shown: Shown = NOTHING_SHOWN, *, first: int = 0
 ) -> Iterator[Batch]:
     """One batch a cell, always whole ones: their keys stay the same whatever is wanted.
 
-    The first ``alone`` batches are asked for without showing examples: they are the pilot's, when
-    there were none, and so they are found again.
+    ``first`` is the number of the first batch: those before were asked for otherwise.
     """
-    for number, cell in enumerate(cells):
-        yield Batch(per_call, partial(_of_cell, cell, per_call, number, shown, alone))
+    for number, cell in enumerate(cells, first):
+        yield Batch(per_call, partial(_of_cell, cell, per_call, number, shown))
 
 
 async def _of_cell(
-    cell: Cell,
-    how_many: int,
-    number: int,
-    shown: Shown,
-    alone: int,
-    model: Model,
-    spec: Spec,
+    cell: Cell, how_many: int, number: int, shown: Shown, model: Model, spec: Spec
 ) -> Answered[list[Candidate]]:
-    with_it = NOTHING_SHOWN if number < alone else shown
-    return await inputs(model, spec, cell, how_many, number, with_it)
+    return await inputs(model, spec, cell, how_many, number, shown)
 
 
 def of_parents(parents: Sequence[Example], per_call: int) -> Iterator[Batch]:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal
@@ -54,8 +54,8 @@ class Call:
     kind: CallKind
     messages: tuple[str, ...]
     """The text of every message."""
-    question: str
-    """The text of the last user message."""
+    questions: tuple[str, ...]
+    """The text of every message of the user."""
     max_tokens: int | None
 
 
@@ -97,9 +97,9 @@ def understand(body: object, refused: Collection[str] = ()) -> Call:
     return Call(
         model=model,
         task=load(name),
-        kind=_kind(body.get("response_format"), questions[-1]),
+        kind=_kind(body.get("response_format"), questions),
         messages=tuple(text for _, text in turns),
-        question=questions[-1],
+        questions=tuple(questions),
         max_tokens=_limit(body),
     )
 
@@ -196,15 +196,18 @@ def _limit(body: dict[str, Any]) -> int | None:
     return None
 
 
-def _kind(response_format: object, question: str) -> CallKind:
-    """Tell the kind of call by the name of its schema, or by the schema's title in the text."""
+def _kind(response_format: object, questions: Sequence[str]) -> CallKind:
+    """Tell the kind of call by the name of its schema, or by the schema's title in the text.
+
+    A client that was answered amiss says so in another turn: the title may stand further up.
+    """
     wanted = response_format if isinstance(response_format, dict) else {}
     schema = wanted.get("json_schema")
     if isinstance(schema, dict):
         name = schema.get("name")
     else:
-        title = _TITLE.search(question)
-        name = title[1] if title else None
+        titles = [title[1] for text in reversed(questions) if (title := _TITLE.search(text))]
+        name = titles[0] if titles else None
     return name if name in ("spec", "plan", "inputs") else "answer"
 
 
@@ -215,11 +218,11 @@ def _reply(call: Call, seed: int, repeat: float) -> str:
         return call.task.plan().model_dump_json()
     if call.kind == "inputs":
         return _inputs(call, seed, repeat)
-    return call.task.answer(call.question)
+    return call.task.answer(call.questions[-1])
 
 
 def _inputs(call: Call, seed: int, repeat: float) -> str:
-    order = _order(call.question)
+    order = _order(call.questions)
     own_seed = int(body_hash([seed, call.model.removeprefix("practice:"), order])[:8], 16)
     drawn = repeating.inputs(
         call.task, order["cell"], order["how_many"], share=repeat, seed=seed, draw=own_seed
@@ -234,9 +237,12 @@ def _inputs(call: Call, seed: int, repeat: float) -> str:
     return json.dumps({"inputs": rows}, ensure_ascii=False)
 
 
-def _order(question: str) -> dict[str, Any]:
-    """Find the line that says what to write: ``{"cell": {...}, "how_many": 10, "batch": 0}``."""
-    for line in question.splitlines():
+def _order(questions: Sequence[str]) -> dict[str, Any]:
+    """Find the line that says what to write: ``{"cell": {...}, "how_many": 10, "batch": 0}``.
+
+    The newest turn that has one counts: a correction stands behind what it corrects.
+    """
+    for line in (line for text in reversed(questions) for line in text.splitlines()):
         try:
             order = json.loads(line)
         except (ValueError, RecursionError):

@@ -107,20 +107,31 @@ def inputs_in(call: Call) -> Written | str:
         declined = reply.refusal or reply.finish == "content_filter"
         return "refusal" if declined else "not the JSON asked for"
     texts = tuple(one.text for one in found.inputs)
-    return Written(texts, int(_request(call).get("how_many", len(texts))))
+    return Written(texts, int(_order(call.request).get("how_many", len(texts))))
 
 
 def cell_of(call: Call) -> str:
     """The cell that inputs were asked for, in words."""
-    cell = _request(call).get("cell")
+    cell = _order(call.request).get("cell")
     if not isinstance(cell, dict) or not cell:
-        return "harder variants" if _request(call).get("harder_than") else "inputs"
+        return "harder variants" if _order(call.request).get("harder_than") else "inputs"
     return ", ".join(f"{name}={value}" for name, value in cell.items())
 
 
-def _request(call: Call) -> dict[str, Any]:
+def inputs_asked(request: str) -> tuple[str, int]:
+    """The question of a call for inputs, and how many it asks for; ``request`` as it is stored.
+
+    A correction has the question that it belongs to. Nothing (0) where the call was purged.
+    """
+    messages = json.loads(request)
+    if len(messages) < 2:
+        return "", 0
+    return str(messages[1][1]), int(_order(request).get("how_many", 0))
+
+
+def _order(request: str) -> dict[str, Any]:
     """The line of JSON in a question for inputs; empty if it has none."""
-    lines = json.loads(call.request)[1][1].split("\n")
+    lines = json.loads(request)[1][1].split("\n")
     line = next((line for line in lines if line.startswith('{"batch"')), "{}")
     try:
         body = json.loads(line)

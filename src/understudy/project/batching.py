@@ -1,5 +1,6 @@
 """``generate --batch``: inputs are asked for one by one, answers go in batches, at half the price.
 
+    0. see that the budget has room for all the answers;
     1. ask for the inputs, all at once, and do nothing with them: now they are on disk;
     2. fetch the batches that are open;
     3. go through the inputs again, in order, and note the answers that are not on disk;
@@ -14,27 +15,33 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 
 from sqlalchemy import Connection
 
 from understudy import models
-from understudy.errors import UnderstudyError
-from understudy.example import Example
+from understudy.errors import BudgetReached, UnderstudyError
+from understudy.example import Example, Message
 from understudy.generate import Made
+from understudy.generate.sources import inputs_a_call
 from understudy.models.batches import BatchEndpoint, no_batches
 from understudy.models.openai_compatible import OpenAICompatible
 from understudy.models.protocol import CallFailed, Model, Reply, Request
-from understudy.money import Price, batch_price
+from understudy.models.question import question
+from understudy.money import INPUT_MOST, Price, batch_price, usd
 from understudy.project.making import making
 from understudy.project.paid import with_models
 from understudy.project.progress import Progress
+from understudy.project.quoting import input_micro
 from understudy.project.workplace import Workplace
 from understudy.settings import Settings
-from understudy.store import calls
+from understudy.store import account, calls, examples
 from understudy.store.batches import Batches
 from understudy.store.ledger import Ledger
 from understudy.task import Plan
 
+MEASURED = 100
+"""Inputs whose length tells that of those to come."""
 IN_ORDER = 1
 """Calls at once where the same inputs are to be chosen each time: they come in the plan's order."""
 
@@ -42,7 +49,8 @@ IN_ORDER = 1
 def in_batches(place: Workplace, plan: Plan | None, progress: Progress) -> None:
     """Make what is missing of the wish, its answers bought in batches (making.Way).
 
-    Raises UsageError if the teacher takes no batches, and what generating raises.
+    Raises UsageError if the teacher takes no batches, BudgetReached before inputs are bought whose
+    answers would find no room, and what generating raises.
     """
     settings = place.settings
     endpoint, price = _endpoint(place.teacher, settings)
@@ -53,6 +61,9 @@ def in_batches(place: Workplace, plan: Plan | None, progress: Progress) -> None:
         usd_out=f"{cheaper.usd_out.normalize():f}",
         source=cheaper.source,
     )
+
+    if plan is not None:
+        _look_for_room(place, progress, endpoint, cheaper)
 
     def dearer(model: str) -> Price | None:
         found = models.dearer(endpoint.name, model, settings)
@@ -80,6 +91,44 @@ def in_batches(place: Workplace, plan: Plan | None, progress: Progress) -> None:
         await _store(place, plan, progress, ledger, batches)
 
     with_models(place.database, settings, [(endpoint, price)], work, place.say)
+
+
+def _look_for_room(
+    place: Workplace, progress: Progress, endpoint: BatchEndpoint, cheaper: Price
+) -> None:
+    """Raise BudgetReached if the answers to the inputs that are to be bought would find no room.
+
+    Reckoned are the worst case of an answer to the longest of the inputs made before, the upper end
+    of what an input costs, and the trial. Answers on disk or under way need no room.
+    """
+    settings, wanted = place.settings, progress.wish.wanted
+    with place.database.read() as connection:
+        purse = calls.read_purse(connection)
+        spare = account.spare(connection, "answer", endpoint.identity, settings.answers)
+        known = examples.stream(connection, place.versions(connection))
+        texts = [one.input for one in islice(known, MEASURED)]
+    if purse.budget_micro is None:
+        return
+    missing = (wanted - progress.before) * settings.answers - spare
+    an_answer = max(_worst(place, endpoint, cheaper, text) for text in texts or [""])
+    an_input = INPUT_MOST * input_micro(place, inputs_a_call(settings.per_call, wanted))
+    each = an_answer + an_input / settings.answers
+    left = purse.budget_micro - purse.spent_micro - purse.held_micro - an_answer
+    if missing * each > left:
+        raise BudgetReached(
+            f"the batch of {missing:,} requests and its inputs could cost "
+            f"{usd(round(missing * each))}, and what is left of the budget of "
+            f"{usd(purse.budget_micro)} has room for {max(int(left / each), 0):,} of them",
+            "None was bought; ask for fewer, or go on with a higher --budget",
+        )
+
+
+def _worst(place: Workplace, endpoint: BatchEndpoint, cheaper: Price, text: str) -> int:
+    """The most that one answer can cost, in micro-dollars."""
+    spec, limit = place.spec, place.settings.max_answer_tokens
+    messages = (Message("user", text),)
+    request = question(spec.system_message, messages, limit, schema=spec.answer_schema())
+    return cheaper.worst_micro(len(endpoint.prepare(request)), limit)
 
 
 def _endpoint(name: str, settings: Settings) -> tuple[BatchEndpoint, Price]:

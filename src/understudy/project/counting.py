@@ -45,10 +45,14 @@ class _Lost:
 
 
 class Counted:
-    """What the rows hold. An input is known by a hash, so that memory grows by 0.3 kB for each."""
+    """What the rows hold. An input is known by a hash, so that memory grows by 0.3 kB for each.
 
-    def __init__(self) -> None:
+    ``still_wanted`` is True while more examples are: what waits to be sent is needed then.
+    """
+
+    def __init__(self, *, still_wanted: bool = False) -> None:
         self.own_accepted = 0
+        self._not_sent = "not sent yet" if still_wanted else "not needed any more"
         self.others, self.purged = LeftOut(), LeftOut()
         self._own: set[int] = set()
         self._made: dict[int, _Kept] = {}
@@ -143,7 +147,7 @@ class Counted:
             self._seen.add(mark)
             if not self._was_sent(mark):
                 known = mark in self._own
-                why = "already in the project" if known else "not needed any more"
+                why = "already in the project" if known else self._not_sent
                 self._at["different"].add(why, text)
 
     def steps(self) -> tuple[Step, ...]:

@@ -20,11 +20,8 @@ from understudy.run import Run
 from understudy.settings import load
 
 KEPT = (
-    "teacher",
     "student",
     "examples",
-    "price_in",
-    "price_out",
     "validation_share",
     "test_share",
     "seed",

@@ -12,16 +12,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
 from understudy.generate.coverage import OTHER, Coverage, thin
 from understudy.money import MICRO
 from understudy.project import asked
 from understudy.project.counting import Counted, LeftOut
 from understudy.project.losses import Step
+from understudy.project.standing import standing
 from understudy.project.views import coverage
 from understudy.project.workplace import Workplace
 from understudy.store import account, calls, tasks, traces
+from understudy.store.schema import call
 
 THINNEST = 5
 """Values told of those that are thinnest covered."""
@@ -33,8 +35,9 @@ class Hundred:
 
     number: int
     repeats: float
-    near: float
-    novelty: float
+    near: float | None
+    """None, as ``novelty`` is, where only repeats were looked for."""
+    novelty: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +45,14 @@ class Quoted:
     """A quote against what was spent; micro-dollars."""
 
     wanted: int
+    """Examples in all."""
+    made: int
+    """Those that were there: it was for the others."""
     low_micro: int
     high_micro: int
     spent_micro: int
+    unknown_micro: int
+    """Of what was spent: the worst case of calls of unknown outcome."""
     finished: bool
     """False while there are fewer examples than it was for: it was spent so far."""
 
@@ -94,7 +102,8 @@ def funnel(place: Workplace) -> Funnel:
         versions = place.versions(connection)
         alike = [one for one in tasks.versions(connection) if one.version in versions]
         ours = asked.ours(alike, traces.spans(connection, versions))
-        found = Counted()
+        wish = standing(connection, versions)
+        found = Counted(still_wanted=wish is not None and wish.is_open)
         found.take_examples(traces.examples(connection, versions))
         found.take_answers(traces.calls(connection, "answer", raw=False), ours)
         found.take_inputs(traces.calls(connection, "inputs", raw=True), ours)
@@ -139,12 +148,25 @@ def _quoted(connection: Connection) -> Quoted | None:
     if quote is None or quote.made >= quote.wanted:
         return None
     told = [
-        data["spent_micro"]
+        (at, data["spent_micro"])
         for _, at, data in traces.events(connection, "quote.compared")
         if at >= quote.at
     ]
-    spent = told[0] if told else calls.read_purse(connection).spent_micro - quote.spent_micro
-    return Quoted(quote.wanted, quote.low_micro, quote.high_micro, spent, finished=bool(told))
+    now = ("~", calls.read_purse(connection).spent_micro - quote.spent_micro)
+    until, spent = told[0] if told else now
+    return Quoted(
+        *(quote.wanted, quote.made, quote.low_micro, quote.high_micro, spent),
+        _unknown_between(connection, quote.at, until),
+        finished=bool(told),
+    )
+
+
+def _unknown_between(connection: Connection, start: str, end: str) -> int:
+    """The worst case of what was sent in that time and whose outcome is unknown, micro-dollars."""
+    query = select(func.sum(call.c.cost_micro)).where(
+        call.c.state == "unknown", call.c.sent_at >= start, call.c.sent_at <= end
+    )
+    return connection.scalar(query) or 0
 
 
 def _hundreds(connection: Connection) -> tuple[Hundred, ...]:
@@ -155,10 +177,9 @@ def _hundreds(connection: Connection) -> tuple[Hundred, ...]:
         if kind == "generate.start":
             run = []
             continue
-        size = data["size"]
-        run.append(
-            Hundred(data["number"], data["repeats"] / size, data["near"] / size, data["novelty"])
-        )
+        size, near = data["size"], data["near"]
+        share = None if near is None else near / size
+        run.append(Hundred(data["number"], data["repeats"] / size, share, data["novelty"]))
         newest = run
     return tuple(newest)
 
@@ -172,7 +193,7 @@ def as_json(funnel: Funnel) -> dict[str, Any]:
         "versions": list(funnel.versions),
         "accepted": funnel.accepted,
         "own_accepted": funnel.own,
-        "usd_per_accepted": None if per_accepted is None else per_accepted / MICRO,
+        "usd_per_accepted": None if per_accepted is None else round(per_accepted / MICRO, 9),
         "steps": [_step_json(step) for step in funnel.steps],
         "spent": [
             {"purpose": purpose, "sent": sent, "usd": cost / MICRO}
@@ -219,9 +240,11 @@ def _step_json(step: Step) -> dict[str, Any]:
 def _quote_json(quote: Quoted) -> dict[str, Any]:
     return {
         "wanted": quote.wanted,
+        "made": quote.made,
         "low_usd": quote.low_micro / MICRO,
         "high_usd": quote.high_micro / MICRO,
         "spent_usd": quote.spent_micro / MICRO,
+        "unknown_usd": quote.unknown_micro / MICRO,
         "finished": quote.finished,
     }
 

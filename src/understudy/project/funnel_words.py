@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from understudy.money import usd, usd_range
 from understudy.project.counting import LeftOut
-from understudy.project.funnel import Funnel, coverage_summary
+from understudy.project.funnel import Funnel, Hundred, coverage_summary
 from understudy.project.losses import Loss, Sample, Step
 
 MOST_SHOWN = 8
@@ -22,10 +24,15 @@ def summary(funnel: Funnel) -> list[str]:
         )
     if funnel.quote is not None:
         quote = funnel.quote
+        doubtful = (
+            f"; up to {usd(quote.unknown_micro)} of that is of unknown outcome, at its worst case"
+            if quote.unknown_micro
+            else ""
+        )
         lines.append(
-            f"quoted {usd_range(quote.low_micro, quote.high_micro)} for "
-            f"{quote.wanted:,} examples in all, "
-            f"{'spent' if quote.finished else 'spent so far'} {usd(quote.spent_micro)}"
+            f"quoted {usd_range(quote.low_micro, quote.high_micro)} for the last "
+            f"{quote.wanted - quote.made:,} of {quote.wanted:,} examples, "
+            f"{'spent' if quote.finished else 'spent so far'} {usd(quote.spent_micro)}{doubtful}"
         )
     if funnel.agreement is not None:
         lines.append(
@@ -58,12 +65,7 @@ def _variety(funnel: Funnel) -> list[str]:
     """Novelty along the way, and what of the plan is covered."""
     lines = []
     if funnel.hundreds:
-        first, last = funnel.hundreds[0], funnel.hundreds[-1]
-        among = f", of the last one {last.novelty:.0%}" if len(funnel.hundreds) > 1 else ""
-        lines.append(
-            f"of the text of the first hundred inputs {first.novelty:.0%} is new{among}; in the "
-            f"last hundred {last.repeats:.0%} are repeats and {last.near:.0%} nearly repeats"
-        )
+        lines.append(_novelty(funnel.hundreds))
     if funnel.coverage is not None:
         covered = coverage_summary(funnel.coverage)
         thinnest = ", ".join(
@@ -76,6 +78,23 @@ def _variety(funnel: Funnel) -> list[str]:
             + (f"; thinnest: {thinnest}" if thinnest else "")
         )
     return lines
+
+
+def _novelty(hundreds: Sequence[Hundred]) -> str:
+    """How much of the inputs is new, of those hundreds that were looked at so closely."""
+    last = hundreds[-1]
+    repeats = f"in the last hundred {last.repeats:.0%} are repeats"
+    looked_at = [one for one in hundreds if one.novelty is not None]
+    if not looked_at:
+        return repeats
+    newest = looked_at[-1]
+    of = "the last one" if newest is last else f"hundred {newest.number:,}"
+    among = f", of {of} {newest.novelty:.0%}" if len(looked_at) > 1 else ""
+    where = "" if newest is last else f" in hundred {newest.number:,}"
+    return (
+        f"of the text of the first hundred inputs {looked_at[0].novelty:.0%} is new{among}; "
+        f"{repeats}{',' if where else ' and'}{where} {newest.near:.0%} nearly repeats"
+    )
 
 
 def how_many(step: Step, loss: Loss) -> str:

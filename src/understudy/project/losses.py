@@ -33,6 +33,7 @@ ADVICE = {
     "no majority": "the teacher is not sure of these: make the rules exact, `understudy describe`",
     "not looked at yet": "`understudy clean` decides",
     "not needed any more": "they wait, paid for; a higher number of examples takes them first",
+    "not sent yet": "they wait, paid for; the same `understudy generate` sends them",
     "not the JSON asked for": "a teacher that writes JSON more surely",
     "outcome unknown": "counted as spent; --resend-unknown sends them again",
     "refusal": "say what is in scope, `understudy describe --edit`, or take another teacher",

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
-from itertools import chain, islice
-from typing import Any
 
 from understudy import models
-from understudy.example import Example, valid
-from understudy.generate import Made, generate, sources
+from understudy.example import valid
+from understudy.generate import Made, generate
 from understudy.generate.answers import answering
-from understudy.generate.inputs import Shown
 from understudy.generate.novelty import Novelty
-from understudy.generate.plan import cells
-from understudy.generate.spec import SHOWN
 from understudy.models.function import Function
 from understudy.models.protocol import Endpoint, Model
 from understudy.models.terms import terms
@@ -25,14 +20,12 @@ from understudy.project.examples import clean
 from understudy.project.paid import with_models
 from understudy.project.progress import Progress, Wish
 from understudy.project.results import Generated
+from understudy.project.wishes import batches
 from understudy.project.workplace import Workplace
 from understudy.similar import fold
 from understudy.store import account, calls, events, examples, quotes
 from understudy.store.ledger import Ledger
 from understudy.task import Plan
-
-SHOWN_MADE = 3
-"""Accepted examples that the teacher is shown beside the user's own."""
 
 
 def made(place: Workplace, wish: Wish) -> int:
@@ -93,6 +86,7 @@ def _make(
             else:
                 way(place, plan, progress)
     finally:
+        place.keep_teacher()
         progress.end(purse_before.spent_micro)
         cleaned = clean(place)
         total = made(place, wish)
@@ -166,7 +160,7 @@ def making(
     return generate(
         writer,
         place.spec,
-        _batches(place, plan, wish),
+        batches(place, plan, wish),
         answer,
         missing,
         known=known,
@@ -183,81 +177,6 @@ def _watch(place: Workplace) -> Novelty:
     for example in place.own_examples():
         novelty.add(example.input)
     return novelty
-
-
-def _batches(place: Workplace, plan: Plan | None, wish: Wish) -> Iterator[sources.Batch]:
-    """Where the inputs come from."""
-    settings = place.settings
-    if plan is None:
-        return sources.of_texts(wish.texts or (), settings.per_call)
-    begun = _begun(place, wish)
-    shown = Shown(_by_id(place, begun["own"]), _by_id(place, begun["made"]))
-    if wish.evolve:
-        fixed = (wish.cell or {}).items()
-        parents = [one for one in _accepted(place) if one.parent is None]
-        parents = [one for one in parents if fixed <= one.cell.items()]
-        whole = len(parents) // settings.per_call * settings.per_call
-        variants = sources.of_parents(parents[:whole], settings.per_call)
-        return chain(variants, _of_plan(place, plan, wish, shown, begun))
-    return _of_plan(place, plan, wish, shown, begun)
-
-
-def _of_plan(
-    place: Workplace, plan: Plan, wish: Wish, shown: Shown, begun: dict[str, Any]
-) -> Iterator[sources.Batch]:
-    settings = place.settings
-    seen = [one.cell for one in _accepted(place, begun["accepted"])] if wish.fill else []
-    return sources.of_cells(
-        cells(
-            plan,
-            settings.seed,
-            fixed=wish.cell,
-            seen=seen,
-            per_call=settings.per_call,
-            every_pair=True,
-        ),
-        settings.per_call,
-        shown,
-        alone=begun["alone"],
-    )
-
-
-def _begun(place: Workplace, wish: Wish) -> dict[str, Any]:
-    """What questions for inputs depend on, as it was when this wish was begun.
-
-    Until it is reached the same command asks the very same, whatever was imported or made in
-    between: what was bought is found again.
-    """
-    key = {"wanted": wish.wanted, "cell": wish.cell, "fill": wish.fill, "evolve": wish.evolve}
-    with place.database.read() as connection:
-        begun = events.last_of(connection, "generate.begun")
-        reached = events.last_of(connection, "generate.reached")
-        accepted = examples.generated(connection, place.versions(connection), state="accepted")
-    is_open = begun is not None and (reached is None or reached.seq < begun.seq)
-    if begun is not None and is_open and all(begun.data[name] == key[name] for name in key):
-        return dict(begun.data)
-    settings, own = place.settings, place.own_examples()[:SHOWN]
-    data = key | {
-        "own": [one.id for one in own],
-        "made": [one.id for one in _accepted(place, SHOWN_MADE)],
-        # The pilot's questions showed nothing unless there were own examples: found again so.
-        "alone": 0 if own else -(-settings.pilot // settings.per_call),
-        "accepted": accepted,
-    }
-    place.say("generate.begun", **data)
-    return data
-
-
-def _by_id(place: Workplace, ids: list[int]) -> tuple[Example, ...]:
-    with place.database.read() as connection:
-        return tuple(examples.by_id(connection, ids))
-
-
-def _accepted(place: Workplace, first: int | None = None) -> list[Example]:
-    """The first so many (None: all) of the accepted examples that a teacher made."""
-    with place.database.read() as connection:
-        found = examples.stream(connection, place.versions(connection), state="accepted")
-        return list(islice((one for one in found if one.origin == "generated"), first))
 
 
 def _compare_with_quote(place: Workplace, maker: str, wish: Wish, total: int) -> None:

@@ -8,10 +8,13 @@ from dataclasses import replace
 from understudy import models
 from understudy.errors import SetupError, UnderstudyError
 from understudy.example import Example, Message
+from understudy.generate.inputs import most_tokens
+from understudy.generate.sources import inputs_a_call
 from understudy.generate.spec import infer
 from understudy.models.function import Function
 from understudy.money import CLIENT_CALLS_PER_S, Quote, quote, to_micro
 from understudy.project import making
+from understudy.project.asked import inputs_asked
 from understudy.project.paid import run
 from understudy.project.progress import Wish
 from understudy.project.workplace import Workplace
@@ -36,22 +39,22 @@ def pilot(place: Workplace, plan: Plan | None, wish: Wish, *, answer_share: floa
         return NOTHING
     _make_pilot(place, plan, wish)
     with place.database.read() as connection:
-        inputs = account.settled(connection, "inputs", teacher)
         answers = account.settled(connection, "answer", teacher)
         limit = events.last_of(connection, "rates.limit")
         spent = calls.read_purse(connection).spent_micro
     if not answers:
         raise UnderstudyError("the pilot made no example", "`understudy events` says why")
     made = making.made(place, wish)
+    per_call = inputs_a_call(settings.per_call, wish.wanted)
     per_minute = limit.data.get("requests_per_minute") if limit else None
     told = quote(
         max(wish.wanted - made, 0),
-        [cost for cost, _ in inputs] if wish.texts is None else [],
-        len(inputs) * settings.per_call,
+        input_micro(place, per_call) if wish.texts is None else 0.0,
         [round(cost * answer_share) for cost, _ in answers],
         [seconds for _, seconds in answers],
         concurrency=models.at_once(teacher, settings),
         answers=settings.answers,
+        input_calls=1 / per_call if wish.texts is None else 0.0,
         calls_per_s=min(CLIENT_CALLS_PER_S, per_minute / 60 if per_minute else CLIENT_CALLS_PER_S),
         made_up=teacher.startswith("practice:"),
     )
@@ -67,6 +70,33 @@ def pilot(place: Workplace, plan: Plan | None, wish: Wish, *, answer_share: floa
             left_micro=None if budget is None else max(to_micro(budget) - spent, 0),
         )
     return told
+
+
+def input_micro(place: Workplace, per_call: int) -> float:
+    """Micro-dollars that an input costs where ``per_call`` are asked for in one call; 0: not known.
+
+    Measured on the calls that were bought, which may have asked for fewer, as the pilot's do: what
+    the question cost is shared by ``per_call`` inputs instead of those that it asked for; what was
+    written costs the same for each input. So each call counts with
+
+        cost of question * asked for / per_call + cost of what was written
+
+    and the sum is shared by all inputs asked for. A question that was put twice (a correction, or
+    the same anew) counts with both costs and with its inputs once.
+    """
+    _, price = models.endpoint(place.teacher, place.settings)
+    with place.database.read() as connection:
+        bought = account.bought(connection, "inputs", place.teacher)
+    total, sizes = 0.0, {}
+    for one in bought:
+        question, size = inputs_asked(one.request)
+        if not size:
+            continue
+        tokens = most_tokens(size) if one.output_tokens is None else one.output_tokens
+        written = min(float(price.usd_out) * tokens, one.cost_micro)
+        total += (one.cost_micro - written) * size / per_call + written
+        sizes[question] = size
+    return total / sum(sizes.values()) if sizes else 0.0
 
 
 def worst_of_pilot(place: Workplace, texts: Sequence[str]) -> int:

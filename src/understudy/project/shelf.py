@@ -5,6 +5,7 @@ from __future__ import annotations
 from understudy import dataset
 from understudy.errors import UsageError
 from understudy.example import Example, Split
+from understudy.project.here import here
 from understudy.project.workplace import Workplace
 from understudy.run import Run
 from understudy.store import examples, runs, tasks
@@ -19,7 +20,7 @@ def newest_dataset(place: Workplace) -> Frozen:
     with place.database.read() as connection:
         frozen = runs.dataset(connection)
     if frozen is None:
-        raise UsageError("no dataset is frozen yet", "understudy freeze")
+        raise UsageError("no dataset is frozen yet", f"understudy freeze{here(place.folder)}")
     return frozen
 
 
@@ -40,7 +41,7 @@ def checked_splits(place: Workplace, frozen: Frozen) -> Splits:
     if purged:
         raise UsageError(
             f"dataset {frozen.id} holds examples that were purged",
-            "understudy freeze makes one without them; then train",
+            f"`understudy freeze{here(place.folder)}` makes one without them; then train",
         )
     settings = place.settings
     free_text = spec_of(place, frozen).kind == "text"
@@ -74,7 +75,6 @@ def run_named(place: Workplace, name: str) -> Run:
     found = trained[-1:] if wanted == "latest" else [r for r in trained if str(r.id) == wanted]
     if not found:
         known = ", ".join(run.model for run in trained)
-        raise UsageError(
-            f"there is no trained {name}", f"There are: {known}" if known else "understudy train"
-        )
+        train = f"understudy train{here(place.folder)}"
+        raise UsageError(f"there is no trained {name}", f"There are: {known}" if known else train)
     return found[0]

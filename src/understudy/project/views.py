@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from understudy.dataset import MIN_GROUPS
+from understudy.errors import UsageError
 from understudy.generate.coverage import Coverage
 from understudy.generate.coverage import coverage as covered
 from understudy.money import MICRO
+from understudy.project.folder import LOCK
+from understudy.project.here import here
+from understudy.project.standing import Standing, standing
 from understudy.project.workplace import Workplace
-from understudy.store import account, calls, examples, runs, tasks, traces
+from understudy.store import account, calls, events, examples, runs, tasks, traces
 
 
 def status(place: Workplace) -> dict[str, Any]:
-    """Counts of examples by state and reason, datasets, runs, reports; and the next step."""
+    """Counts of examples, how far generating is, money, datasets, runs; and the next step."""
     task = place.find_task()
     with place.database.read() as connection:
         states, reasons = examples.counts(connection)
@@ -32,6 +40,10 @@ def status(place: Workplace) -> dict[str, Any]:
             for one in runs.runs(connection, place.folder / "runs")
         ]
         report = runs.report(connection)
+        purse = calls.read_purse(connection)
+        wish = standing(connection, place.versions(connection))
+        tainted = runs.datasets_with(connection, examples.PURGED)
+        frozen_at = events.last_of(connection, "freeze.done")
         waiting = [
             {"batch": row.id, "state": row.state, "requests": row.requests, "at": row.at}
             for row in account.open_batches(connection)
@@ -43,30 +55,76 @@ def status(place: Workplace) -> dict[str, Any]:
         "spec": task.spec.title if task and task.spec else None,
         "examples": states,
         "reasons": reasons,
+        "generating": None if wish is None else {"made": wish.made, "wanted": wish.wanted},
+        "spent_usd": purse.spent_micro / MICRO,
+        "budget_usd": None if purse.budget_micro is None else purse.budget_micro / MICRO,
+        "in_use_by": _in_use_by(place.folder),
         "batches": waiting,
         "datasets": found,
         "runs": trained,
         "verdict": report.verdict if report else None,
     }
-    here = "" if place.folder == Path() else f" -p {place.folder}"
-    return body | {"next": f"{_next(body)}{here}"}
+    open_wish = wish if wish is not None and wish.is_open else None
+    if frozen_at is not None and open_wish is not None and frozen_at.seq > open_wish.seq:
+        open_wish = None  # whoever froze it has enough
+    usable = [one for one in found if one["dataset"] not in tainted]
+    ways = _next(body | {"datasets": usable}, open_wish, place.settings.examples)
+    then = ", or ".join(f"{one}{here(place.folder)}" for one in ways)
+    busy = body["in_use_by"]
+    return body | {"next": f"wait for process {busy}; then {then}" if busy else then}
 
 
-def _next(body: dict[str, Any]) -> str:
-    """What to type next."""
+def check_enough(place: Workplace, wanted: int) -> None:
+    """Raise UsageError if ``wanted`` generated examples are too few to be split into a dataset.
+
+    Told before anything is paid; the user's own examples count too.
+    """
+    if wanted + len(place.own_examples()) < MIN_GROUPS:
+        raise UsageError(
+            f"{wanted} examples are too few to train and test with: at least {MIN_GROUPS} that say "
+            "different things are needed",
+            "Ask for more, for example --examples 200; nothing was spent",
+        )
+
+
+def _next(body: dict[str, Any], wish: Standing | None, examples: int) -> list[str]:
+    """What to type next: one command, or some to choose from; the project is not named."""
+    accepted, trained = body["examples"].get("accepted", 0), [run["state"] for run in body["runs"]]
     if body["description"] is None:
-        return 'understudy describe "A model that ..."'
+        return ['understudy describe "A model that ..."']
     if body["batches"]:
-        return "understudy generate N --batch"
-    if not body["examples"].get("accepted"):
-        return "understudy import FILE, or understudy generate N"
+        return [f"{wish.command if wish else f'understudy generate {examples}'} --batch"]
+    if wish is not None:
+        return [wish.command]
+    if not body["datasets"] and accepted < MIN_GROUPS:
+        return ["understudy import FILE", f"understudy generate {examples}"]
     if not body["datasets"]:
-        return "understudy freeze"
-    if not any(run["state"] == "succeeded" for run in body["runs"]):
-        return "understudy train"
+        return ["understudy freeze"]
+    if "succeeded" not in trained:
+        return ["understudy train"]
     if body["verdict"] is None:
-        return "understudy evaluate"
-    return 'understudy export, or understudy predict "INPUT"'
+        return ["understudy evaluate"]
+    return ["understudy export", 'understudy predict "INPUT"']
+
+
+def _in_use_by(folder: Path) -> int | None:
+    """Id of the process that is writing to the project, or None.
+
+    Its number stays in the file when it has gone, so that it is looked for; the lock is tried only
+    if there is such a process, since whoever starts in that moment would be told it is busy.
+    """
+    try:
+        with (folder / LOCK).open() as lock:
+            pid = int(lock.read(20))
+            with suppress(PermissionError):  # it is there, and another user's
+                os.kill(pid, 0)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return pid
+    except (OSError, ValueError):
+        return None
+    return None
 
 
 def ledger(place: Workplace) -> dict[str, Any]:

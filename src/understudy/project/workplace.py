@@ -18,7 +18,7 @@ from understudy.money import to_micro
 from understudy.project.folder import LOCK, create, open_existing, write_settings
 from understudy.run import Event
 from understudy.settings import Settings, load
-from understudy.store import calls, events, examples, spool, tasks
+from understudy.store import account, calls, events, examples, spool, tasks
 from understudy.store.lock import locked
 from understudy.store.spool import spool_file
 from understudy.task import Plan, Spec, Task
@@ -88,6 +88,18 @@ class Workplace:
         """Write those flags, as far as they were given, into the project's file."""
         given = {name: getattr(self.settings, name) for name in names if name in self._flags}
         write_settings(self.folder, given)
+
+    def keep_teacher(self) -> None:
+        """Write a flagged teacher that has answered, and its prices, into a file that names none.
+
+        What the project is learning from is remembered; a later flag holds for its command alone.
+        """
+        if "teacher" not in self._flags or load(self.folder, {}, {}).settings.teacher:
+            return
+        with self.database.read() as connection:
+            answered = account.has_answered(connection, self.teacher)
+        if answered:
+            self.keep("teacher", "price_in", "price_out")
 
     def say(self, kind: str, /, **data: object) -> None:
         """Append an event: what a bar, the studio, ``--json`` and a restart read."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from understudy.store.calls import HOLDING, Row, read_purse
-from understudy.store.schema import batch, call
+from understudy.store.calls import DONE, HOLDING, Row, read_purse
+from understudy.store.schema import batch, call, example
 
 
 def totals(connection: sa.Connection) -> list[dict[str, Any]]:
@@ -59,6 +59,50 @@ def settled(connection: sa.Connection, purpose: str, model: str) -> list[tuple[i
         )
     )
     return [(row.cost_micro, (row.latency_ms or 0) / 1000) for row in rows]
+
+
+class Bought(NamedTuple):
+    """A settled call, as far as its price is to be explained."""
+
+    request: str
+    """JSON of the messages; of none where the call was purged."""
+    cost_micro: int
+    output_tokens: int | None
+    """None: the endpoint does not tell."""
+
+
+def bought(connection: sa.Connection, purpose: str, model: str) -> list[Bought]:
+    """The settled calls of that purpose, but those in batches."""
+    columns = [call.c[name] for name in Bought._fields]
+    rows = connection.execute(
+        sa.select(*columns).where(
+            call.c.purpose == purpose,
+            call.c.model == model,
+            call.c.state == "settled",
+            call.c.batch.is_(None),
+        )
+    )
+    return [Bought(*row) for row in rows]
+
+
+def has_answered(connection: sa.Connection, model: str) -> bool:
+    """True if a reply of that model was ever bought."""
+    row = sa.select(call.c.key).where(call.c.model == model, call.c.state.in_(DONE)).limit(1)
+    return connection.scalar(row) is not None
+
+
+def spare(connection: sa.Connection, purpose: str, identity: str, answers: int) -> int:
+    """Calls to an endpoint that are bought, or handed over, and of which no example came yet.
+
+    Of each example ``answers`` calls are taken for used.
+    """
+    theirs = sa.select(call.c.key).where(
+        call.c.purpose == purpose, call.c.identity == identity, call.c.state.in_((*HOLDING, *DONE))
+    )
+    used = sa.select(sa.func.count()).select_from(example).where(example.c.source.in_(theirs))
+    there_are = sa.select(sa.func.count()).select_from(theirs.subquery())
+    bought, made = connection.scalar(there_are) or 0, connection.scalar(used) or 0
+    return max(bought - answers * made, 0)
 
 
 def open_batches(connection: sa.Connection, identity: str | None = None) -> list[Row]:

@@ -30,6 +30,8 @@ PROBE_TOKENS, KEEP_TOKENS = 48, 160
 BATCH = 32
 CHANCE = 0.05
 """Two-sided p-value from which a loss is told."""
+TOO_FEW = 0.1
+"""Share of questions answered by the base, under which nothing is left to forget."""
 REMEDY = "--keep-base 0.1"
 
 
@@ -59,6 +61,8 @@ class Forgetting(NamedTuple):
         )
         if self.worse:
             return f"{counts}: it forgot more than chance explains (p = {self.p:.2g}); {REMEDY}"
+        if self.base < TOO_FEW * self.asked:
+            return f"{counts}: the base knows too little for a loss to show"
         return f"{counts}: no loss beyond chance"
 
 
