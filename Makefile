@@ -53,5 +53,5 @@ clean:           ## remove the environment and what the tools left
 
 .venv/dev: .venv/train
 	@echo "installing what the checks need (once)"
-	@$(PIP) --editable '.[train,practice,parquet,dev]'
+	@$(PIP) --editable '.[train,qlora,practice,parquet,dev]'
 	@touch $@

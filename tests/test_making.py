@@ -186,9 +186,10 @@ def test_what_was_bought_is_found_again_after_an_import(tmp_path: Path) -> None:
     """Own examples that come midway change nothing of the wish under way."""
     path = tmp_path / "own.csv"
     path.write_text("prompt,response\none fortnight,P2W\n")
-    project = Project.new(tmp_path / "p", "Durations", {**FLAGS, "budget": 0.006})
+    project = Project.new(tmp_path / "p", "Durations", {**FLAGS, "budget": 0.02})
     with pytest.raises(BudgetReached):
         project.generate(200)
+    assert any(event.kind == "generate.progress" for event in project.events())
     project.import_examples(path)
     project.close()
     rich = Project(tmp_path / "p", {"budget": 5.0})

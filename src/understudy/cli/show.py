@@ -116,11 +116,11 @@ def generated(result: Generated, *, told: bool) -> str:
     )
 
 
-def trained(run: Run) -> str:
-    """One line."""
+def trained(run: Run, here: str) -> str:
+    """One line; ``here`` names the project for the next command."""
     loss = run.metrics.get("loss")
     told = f", loss {loss:.3f}" if loss is not None else ""
-    return f"{run.model} {run.state}: {run.student}{told}. Next: understudy evaluate"
+    return f"{run.model} {run.state}: {run.student}{told}. Next: understudy evaluate{here}"
 
 
 def report_json(report: Report) -> dict[str, Any]:

@@ -50,6 +50,7 @@ def train(
     """Fine-tune the student on the newest dataset. An interrupted training goes on."""
     from understudy.cli.recipe_table import explained, explained_json, overrides
     from understudy.cli.show import trained
+    from understudy.project.here import here
 
     chosen = overrides(method, change or [], epochs, learning_rate, keep_base)
     if explain:
@@ -63,7 +64,7 @@ def train(
             again=again, anyway=anyway, trials=trials, launch=launch, report_to=trackers, **chosen
         )
     body = {"run": result.id, "state": result.state, **result.metrics, "model": result.model}
-    face.finish(body, trained(result))
+    face.finish(body, trained(result, here(face.folder)))
 
 
 @verb(*MONEY)

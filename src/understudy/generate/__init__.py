@@ -167,8 +167,9 @@ class _Work:
                 self.novelty.answered(candidate.text, example.answer)
 
     def _fail(self, error: CallFailed) -> None:
-        self._failed += not error.stored
-        self.made.put_nowait(Failure(error.what))
+        if not error.stored:  # what an earlier run was told is not told again
+            self._failed += 1
+            self.made.put_nowait(Failure(error.what))
 
     def _admit(self, found: list[Candidate], *, bought: bool) -> None:
         """Take the new inputs of a batch, as many as are wanted; repeats are not answered."""

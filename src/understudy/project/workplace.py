@@ -128,10 +128,12 @@ class Workplace:
 
     def paid(self, work: Callable[[Model], Coroutine[Any, Any, T]]) -> T:
         """Run asynchronous work with the teacher, through the ledger. Needs ``writing``."""
-        from understudy.project.paid import with_teacher
+        from understudy import models
+        from understudy.project.paid import with_models
 
+        endpoint = models.endpoint(self.teacher, self.settings)  # unknown providers end here
         self.tell_terms()
-        return with_teacher(self.database, self.settings, self.teacher, work, self.say)
+        return with_models(self.database, self.settings, [endpoint], work, self.say)
 
     def tell_terms(self) -> None:
         """Say once in a project what a teacher's terms say of training on its answers."""

@@ -164,19 +164,15 @@ def _pretrained(
         take("lora_rank", *rules.lora_rank(shape, tokens))
     longest = min(shape.context, max(lengths) + _SPARE_TOKENS)
     take("max_tokens", longest, f"the longest row has {max(lengths):,} tokens")
-    on_gpu, half = bool(machine and machine.gpu), bool(machine and machine.trains_in_bf16)
-    place = "a GPU" if on_gpu else "a processor" if machine else "a machine that is not known"
-    take("packing", on_gpu, f"{place} trains: {_PACKED if on_gpu else _SORTED}")
+    half = bool(machine and machine.trains_in_bf16)
+    place = "a GPU" if machine and machine.gpu else "a processor"
+    take("packing", True, "rows end to end pad nothing, and what all begin with is read once")
     precision = "bfloat16" if half else "float32"
-    take("precision", precision, f"{place} trains that {'has' if half else 'lacks'} bfloat16")
+    take("precision", precision, f"{place} trains that {'has' if half else 'lacks'} fast bfloat16")
     take("micro_batch_tokens", MICRO_BATCH_TOKENS, "more in one pass gains no speed")
     take("gradient_checkpointing", False, "activations fit, so none is computed twice")
     times = take("evaluations", *rules.evaluations(rows, passes, validation_rows))
     take("patience", *rules.patience(times))
-
-
-_PACKED = "rows end to end leave nothing to pad"
-_SORTED = "rows of like length together pad little, and packing would cost attention"
 
 
 def _retold(recipe: Recipe, folder: Path) -> Recipe:
