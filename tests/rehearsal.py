@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import PRICES, Done, Server
-from understudy.practice.provider import Options
+from understudy.practice.options import Options
 from understudy.practice.server import in_background
 from understudy.store import account
 from understudy.store.calls import Purse, read_purse

@@ -24,7 +24,7 @@ from understudy.models.batches import BatchEndpoint
 from understudy.money import Price, batch_price, price_of
 from understudy.practice.batches import BATCH_FAULTS
 from understudy.practice.faults import parse_fault
-from understudy.practice.provider import Options
+from understudy.practice.options import Options
 from understudy.practice.server import in_background
 from understudy.project import Project, batching, views
 from understudy.store import account, batch_files, batch_replies, batches

@@ -15,6 +15,7 @@ import pytest
 from huggingface_hub import constants
 
 import hub_server
+from forked import forks
 from hub_server import Hub, Repo
 from students import make_folder
 from understudy.errors import DiskError, SetupError, UsageError
@@ -427,6 +428,7 @@ def test_a_project_trains_a_student_of_the_hub(
     project.import_examples(tmp_path / "rows.csv")
     project.clean()
     project.freeze()
+    forks(monkeypatch)
     run = project.train(epochs=1, batch_size=16)
     commit = hub.repos["lab/tiny"].commit
     assert run.student == f"{NAME}@{commit}"

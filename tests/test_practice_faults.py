@@ -18,7 +18,7 @@ from practice_client import ask, chat, one
 from understudy.errors import UsageError
 from understudy.practice import support, wires
 from understudy.practice.faults import PAID, At, parse_fault, pick
-from understudy.practice.provider import Options
+from understudy.practice.options import Options
 from understudy.practice.refusals import REFUSAL, REFUSALS
 from understudy.practice.refused import REFUSED
 from understudy.practice.server import in_background

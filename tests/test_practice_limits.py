@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from practice_client import ask, chat
 from understudy.practice.chat import understand
 from understudy.practice.limits import Allowance, Limited, spell_seconds, wait_headers
-from understudy.practice.provider import Options
+from understudy.practice.options import Options
 from understudy.practice.server import in_background
 
 CALL = understand(chat("5 March 2024"))

@@ -9,7 +9,7 @@ import pytest
 
 from practice_client import inputs_of
 from understudy.practice import TASKS, dates, load, repeating
-from understudy.practice.provider import Options
+from understudy.practice.options import Options
 from understudy.practice.server import in_background
 
 CELL = {"language": "French", "form": "in full"}

@@ -21,7 +21,7 @@ from understudy.practice import TASKS, dates, load
 from understudy.practice.__main__ import main
 from understudy.practice.chat import body_hash, tokens
 from understudy.practice.faults import At
-from understudy.practice.provider import Options
+from understudy.practice.options import Options
 from understudy.practice.server import in_background
 from understudy.task import Plan, Spec
 

@@ -16,10 +16,16 @@ from students import recipe, train_here, write_dataset
 from templates import FAMILIES, make_student, make_tokenizer
 from understudy.errors import SetupError
 from understudy.example import Message
-from understudy.models.huggingface import load_model, load_tokenizer, stop_ids
+from understudy.models.huggingface import load_model, load_tokenizer
 from understudy.models.local import Local
 from understudy.models.protocol import Request
-from understudy.models.rendering import encode_examples, encode_prompts, folds_system, turn_end
+from understudy.models.rendering import (
+    encode_examples,
+    encode_prompts,
+    folds_system,
+    stop_ids,
+    turn_end,
+)
 
 pytestmark = pytest.mark.filterwarnings("default")  # of the libraries that train
 

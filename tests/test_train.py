@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forked import forks
 from students import CHATML, SYSTEM, make_folder, numbers, recipe, train_here, write_dataset
 from understudy import train
 from understudy.errors import ProjectBusy, ProjectError, SetupError, UnderstudyError, UsageError
@@ -338,22 +339,18 @@ def test_a_finished_training_is_not_repeated(dataset: Path, tmp_path: Path) -> N
     assert other.losses != first.losses
 
 
-@pytest.mark.parametrize("harm", ["cut", "flip", "unmarked", "missing"])
+@pytest.mark.parametrize("harm", ["flip", "unmarked"])  # test_train_faults.py: any damage
 def test_a_damaged_checkpoint_is_put_aside(dataset: Path, tmp_path: Path, harm: str) -> None:
     """The newest checkpoint that is whole is resumed, and what was wrong with the other is said."""
     train_here(tmp_path / "run", dataset, recipe(epochs=3), at=9)
     newest = tmp_path / "run" / "checkpoint-10"
     victim = newest / "optimizer.pt"
     content = bytearray(victim.read_bytes())
-    if harm == "cut":
-        victim.write_bytes(content[: len(content) // 2])
-    elif harm == "flip":
+    if harm == "flip":
         content[len(content) // 2] ^= 1
         victim.write_bytes(content)
-    elif harm == "unmarked":
-        (newest / "DONE.json").unlink()
     else:
-        victim.unlink()
+        (newest / "DONE.json").unlink()
     heard = train_here(tmp_path / "run", dataset, recipe(epochs=3))
     resumed = heard.of("train.resumed")[0]
     assert resumed["step"] == 8
@@ -525,7 +522,7 @@ def test_a_training_in_its_own_process(
     """It gets no secrets, says how it goes, can be cancelled, goes on, and ends with a model."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-77")
     monkeypatch.setenv("HF_TRUST_REMOTE_CODE", "1")
-    run = run_in(tmp_path / "run", epochs=10)
+    run = run_in(tmp_path / "run", epochs=6)
     training = train.start(run, dataset)
     environment = Path(f"/proc/{training.process.pid}/environ").read_bytes()
     kinds = []
@@ -541,13 +538,14 @@ def test_a_training_in_its_own_process(
 
     with (run.folder / "events.jsonl").open("a") as file:
         file.write('{"kind": "train.step", "da')  # as a kill in the middle of a line leaves it
+    forks(monkeypatch)
     events = list(train.follow(train.start(run, dataset)))
     done = events[-1]
     assert done.kind == "train.done", done
     resumed = next(event for event in events if event.kind == "train.resumed")
     steps = [event for event in events if event.kind == "train.step"]
     assert 6 <= resumed.data["step"] == steps[0].data["step"] - 1
-    assert steps[-1].data["step"] == steps[-1].data["steps"] == done.data["steps"] == 60
+    assert steps[-1].data["step"] == steps[-1].data["steps"] == done.data["steps"] == 36
     assert done.data["loss"] < steps[0].data["loss"]
     assert done.data["validation_loss"] > 0
     assert done.data["answer_tokens_per_s"] < done.data["tokens_per_s"]
@@ -584,8 +582,11 @@ def test_a_training_dies_with_its_parent(dataset: Path, tmp_path: Path) -> None:
     assert list(run.folder.glob("checkpoint-*/DONE.json"))
 
 
-def test_a_recipe_that_diverges_ends_in_a_clean_failure(dataset: Path, tmp_path: Path) -> None:
+def test_a_recipe_that_diverges_ends_in_a_clean_failure(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A learning rate of a million: exit code 1, one clear line, and no model."""
+    forks(monkeypatch)
     run = run_in(tmp_path / "run", learning_rate=1e6, matrix_learning_rate=1e6, epochs=4)
     training = train.start(run, dataset)
     last = list(train.follow(training))[-1]

@@ -17,7 +17,7 @@ from understudy.run import Event, Run
 pytestmark = pytest.mark.filterwarnings("default")  # of the libraries that train
 
 SAVE_STEPS = 4
-SETTINGS = recipe(epochs=12, save_steps=SAVE_STEPS)  # 72 steps
+SETTINGS = recipe(epochs=9, save_steps=SAVE_STEPS)  # 54 steps
 
 
 class Life(NamedTuple):
@@ -56,7 +56,7 @@ def kill_and_go_on(folder: Path, kills: int) -> None:
     reached, losses = 0, dict[int, float]()
     for number in range(kills + 1):
         last = number == kills
-        behind = None if last else rng.choice(range(12))
+        behind = None if last else rng.choice(range(9))
         life = live(run, dataset, kill_behind=behind, delay_s=rng.uniform(0, 0.1))
         if life.steps:
             first = life.steps[0].data["step"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from forked import forks
 from students import CHATML, make_folder, numbers, recipe, train_here, write_dataset
 from understudy import train
 from understudy.errors import SetupError, UnderstudyError
-from understudy.run import Event, Recipe, Run
+from understudy.run import Recipe, Run
 from understudy.train import fitted as fitting
 from understudy.train import out_of_memory
 from understudy.train.checkpoint import fault
@@ -74,38 +74,8 @@ def settings_of(dataset: Path, wide: Path) -> Recipe:
     raise AssertionError("no seed puts the long row there")
 
 
-def limited(code: str, *arguments: Path | str, limit: tuple[str, int]) -> list[Any]:
-    """Run code in a process of its own under a limit, and read the JSON lines that it prints."""
-    here = str(Path(__file__).parent)
-    begin = (
-        f"import json, resource, sys; sys.path.insert(0, {here!r})\n"
-        "from pathlib import Path\n"
-        f"resource.setrlimit(resource.RLIMIT_{limit[0]}, ({limit[1]}, {limit[1]}))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", begin + code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},  # idle threads take address space too
-    )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()  # libraries print there too
-    return [json.loads(line) for line in lines if line.startswith("[")]
-
-
-TRAIN = (
-    "from understudy.run import Recipe, Run\n"
-    "from understudy.train.fitted import fitted\n"
-    "student, folder, dataset, recipe = sys.argv[1:]\n"
-    "run = Run(1, 1, student, Path(folder), Recipe(**json.loads(recipe)))\n"
-    "for event in fitted(run, Path(dataset)):\n"
-    "    print(json.dumps([event.kind, event.data]))\n"
-)
-
-
 def test_a_training_without_memory_goes_on_smaller(
-    dataset: Path, wide: Path, tmp_path: Path
+    dataset: Path, wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Host memory runs out at the long row: the next process goes on from the checkpoint, smaller.
 
@@ -113,8 +83,9 @@ def test_a_training_without_memory_goes_on_smaller(
     """
     asked = settings_of(dataset, wide)
     run_folder = tmp_path / "run"
-    said = limited(TRAIN, wide, run_folder, dataset, asked.model_dump_json(), limit=("AS", LIMIT))
-    events = [Event(kind, data) for kind, data in said]
+    run = Run(1, 1, str(wide), run_folder, asked)
+    forks(monkeypatch, AS=LIMIT)
+    events = list(fitted(run, dataset))
     kinds = [event.kind for event in events]
     assert kinds[-1] == "train.done", events[-1]
     assert "train.out_of_memory" in kinds
@@ -129,7 +100,6 @@ def test_a_training_without_memory_goes_on_smaller(
     whole = train_here(tmp_path / "whole", dataset, asked, student=str(wide))
     assert steps == pytest.approx(whole.losses, abs=1e-5)
     assert (run_folder / "model" / "model.safetensors").is_file()
-    run = Run(1, 1, str(wide), run_folder, asked)
     assert (
         fitting.remembered(run).micro_batch_tokens == smaller.data["recipe"]["micro_batch_tokens"]
     )
@@ -139,34 +109,33 @@ def test_a_training_without_memory_goes_on_smaller(
 
 SAVE = (
     "import torch\n"
+    "from pathlib import Path\n"
     "from transformers import PreTrainedModel\n"
-    "from understudy.train.local import main\n"
     "save = PreTrainedModel.save_pretrained\n"
     "def full(model, folder, **options):\n"
     "    if Path(folder).name.startswith('.model'):\n"
     "        raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')\n"
     "    save(model, folder, **options)\n"
     "PreTrainedModel.save_pretrained = full\n"
-    "print([main(Path(sys.argv[1]), Path(sys.argv[2]))])\n"
 )
 
 
-def test_no_memory_to_save_the_model(dataset: Path, tmp_path: Path) -> None:
+def test_no_memory_to_save_the_model(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Out of memory while the model is saved: an exit code of its own, checkpoints kept, no model.
 
     The next start has only to save it.
     """
     settings = recipe(epochs=1, save_steps=3)
     run = Run(1, 1, "tiny", tmp_path / "run", settings)
-    run.folder.mkdir()
-    given = {"student": "tiny", "recipe": settings.model_dump()}
-    (run.folder / "run.json").write_text(json.dumps(given))
-    ((code,),) = limited(SAVE, run.folder, dataset, limit=("CORE", 0))
-    assert code == out_of_memory.EXIT_CODE
-    last = json.loads((run.folder / "events.jsonl").read_text().splitlines()[-1])
-    assert last["kind"] == "train.out_of_memory"
-    assert last["data"]["step"] == 6
-    assert "CUDA out of memory" in last["data"]["message"]
+    forks(monkeypatch, before=SAVE)
+    training = train.start(run, dataset)
+    last = list(train.follow(training))[-1]
+    assert training.process.returncode == out_of_memory.EXIT_CODE
+    assert last.kind == "train.out_of_memory"
+    assert last.data["step"] == 6
+    assert "CUDA out of memory" in last.data["message"]
     assert not (run.folder / "model").exists()
     inputs = Job(run.folder, dataset, "tiny", settings).inputs()
     assert fault(run.folder / "checkpoint-6", inputs=inputs) is None
@@ -175,21 +144,16 @@ def test_no_memory_to_save_the_model(dataset: Path, tmp_path: Path) -> None:
     assert (run.folder / "model").is_dir()
 
 
-def test_a_full_disk_leaves_the_older_checkpoint(dataset: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_older_checkpoint(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A checkpoint that cannot be written: exit code 9, the one before it is whole, and goes on."""
     settings = recipe(epochs=2, save_steps=4)
     train_here(tmp_path / "run", dataset, settings, at=4)
     checkpoint = max((tmp_path / "run").glob("checkpoint-*"))
-    said = limited(
-        TRAIN,
-        "tiny",
-        tmp_path / "run",
-        dataset,
-        settings.model_dump_json(),
-        limit=("FSIZE", 1_000_000),
-    )
-    kind, last = said[-1]
-    assert (kind, last["exit_code"]) == ("train.failed", 9)
+    forks(monkeypatch, FSIZE=1_000_000)
+    last = list(fitted(Run(1, 1, "tiny", tmp_path / "run", settings), dataset))[-1]
+    assert (last.kind, last.data["exit_code"]) == ("train.failed", 9)
     assert not (tmp_path / "run" / "model").exists()
     inputs = Job(tmp_path / "run", dataset, "tiny", settings).inputs()
     assert fault(checkpoint, inputs=inputs) is None

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from students import Heard, make_folder, numbers, recipe, write_dataset
+from students import Heard, make_folder, numbers, recipe, train_here, write_dataset
 from understudy.example import Message
-from understudy.run import Recipe, Run
+from understudy.run import Run
 from understudy.task import Spec
 
 pytestmark = pytest.mark.filterwarnings("default")  # of the libraries that train
@@ -38,31 +38,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = json.loads((made / "config.json").read_text())
     (made / "config.json").write_text(json.dumps(config | {"attention_dropout": 0.2}))
     return made
-
-
-def train_here(
-    run_folder: Path,
-    dataset: Path,
-    recipe: Recipe,
-    student: str = "tiny",
-    at: int = 0,
-    spec: Spec | None = None,
-) -> Heard:
-    import torch
-
-    from understudy.train.fit import Interrupted, fit
-    from understudy.train.job import Job
-
-    torch.set_num_threads(1)
-    run_folder.mkdir(exist_ok=True)
-    heard = Heard(at)
-    try:
-        metrics = fit(Job(run_folder, dataset, student, recipe, spec), heard, heard.stop)  # type: ignore[arg-type]
-    except Interrupted:
-        pass
-    else:
-        heard.say("train.done", **metrics)
-    return heard
 
 
 def weights(run_folder: Path) -> bytes:

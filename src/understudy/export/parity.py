@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from understudy.errors import UnderstudyError
-from understudy.models.huggingface import load_model, load_tokenizer, stop_ids
+from understudy.models.huggingface import load_model, load_tokenizer
 from understudy.models.local import generate
 from understudy.models.protocol import Request
-from understudy.models.rendering import encode_prompts
+from understudy.models.rendering import encode_prompts, stop_ids
 
 MOST_PROMPTS = 20
 MOST_TOKENS = 256

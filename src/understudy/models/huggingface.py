@@ -294,14 +294,3 @@ def _transformers() -> Any:
 def first_line(error: Exception) -> str:
     """What an error of a library says, in one line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-
-
-def stop_ids(tokenizer: Any, model: Any) -> list[int]:
-    """Every token id that ends an answer: the tokenizer's, the template's, the configured ones."""
-    from understudy.models.rendering import turn_end  # it needs this module itself
-
-    configured = model.generation_config.eos_token_id
-    if configured is None:
-        configured = []
-    also = configured if isinstance(configured, list) else [configured]
-    return sorted({tokenizer.eos_token_id, turn_end(tokenizer), *also})

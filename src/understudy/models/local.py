@@ -20,10 +20,9 @@ from understudy.models.huggingface import (
     first_line,
     load_model,
     load_tokenizer,
-    stop_ids,
 )
 from understudy.models.protocol import CallFailed, Reply, Request
-from understudy.models.rendering import encode_prompts
+from understudy.models.rendering import encode_prompts, stop_ids
 
 BATCH_TOKENS = 65_536
 """Most tokens, prompts and answers, that the requests of one batch may come to."""

@@ -239,3 +239,12 @@ def _special_pattern(tokenizer: Any) -> re.Pattern[str] | None:
     """Matches every control token's spelling, the longest first."""
     tokens = sorted(_special_tokens(tokenizer), key=len, reverse=True)
     return re.compile("|".join(re.escape(token) for token in tokens)) if tokens else None
+
+
+def stop_ids(tokenizer: Any, model: Any) -> list[int]:
+    """Every token id that ends an answer: the tokenizer's, the template's, the configured ones."""
+    configured = model.generation_config.eos_token_id
+    if configured is None:
+        configured = []
+    also = configured if isinstance(configured, list) else [configured]
+    return sorted({tokenizer.eos_token_id, turn_end(tokenizer), *also})

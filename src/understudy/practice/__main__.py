@@ -20,7 +20,7 @@ from pathlib import Path
 from understudy.errors import UnderstudyError, UsageError
 from understudy.practice.batches import BATCH_FAULTS
 from understudy.practice.faults import PAID, parse_fault
-from understudy.practice.provider import Options
+from understudy.practice.options import Options
 from understudy.practice.server import listening
 
 _ABOUT = """\

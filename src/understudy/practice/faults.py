@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Collection
 
 from understudy.errors import UsageError
+from understudy.practice.options import At, Faults
 from understudy.practice.refused import REFUSED
 from understudy.practice.spoiled import SHAPES, TEXTS
 from understudy.practice.wires import WIRES
@@ -27,18 +27,6 @@ PAID = {
 NO_FAULT = ""
 
 _AT = re.compile(r"([0-9]+)(?:(-)([0-9]+)?)?")
-
-
-class At(NamedTuple):
-    """A fault of the requests from ``first`` to ``last``, counted from 1, both included."""
-
-    kind: str
-    first: int
-    last: float
-
-
-Faults = Sequence[tuple[str, float] | At]
-"""Kinds and their shares of all requests, or the requests that they hit."""
 
 
 def parse_fault(text: str, kinds: Collection[str] = PAID) -> tuple[str, float] | At:

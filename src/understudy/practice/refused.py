@@ -6,12 +6,10 @@ and, for 529, of Anthropic's "Errors".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from understudy.practice.chat import ApiError, Completion
-
-if TYPE_CHECKING:
-    from understudy.practice.provider import Options
+from understudy.practice.options import Options
 
 
 class Refusal(NamedTuple):

@@ -25,7 +25,8 @@ from understudy.errors import UsageError
 from understudy.practice import TASKS, anthropic, batches, load
 from understudy.practice.chat import ApiError, error_body, models_body
 from understudy.practice.exchange import exchange
-from understudy.practice.provider import Options, Provider
+from understudy.practice.options import Options
+from understudy.practice.provider import Provider
 
 __all__ = ["Options", "Route", "app", "in_background", "listening"]
 

@@ -12,12 +12,11 @@ import struct
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from aiohttp import web
 
-if TYPE_CHECKING:
-    from understudy.practice.provider import Options
+from understudy.practice.options import Options
 
 JSON = "application/json"
 CUT_AFTER = 40

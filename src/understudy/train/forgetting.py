@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from understudy.example import Message
-from understudy.models.huggingface import stop_ids
 from understudy.models.local import generate
-from understudy.models.rendering import encode_prompts
+from understudy.models.rendering import encode_prompts, stop_ids
 from understudy.score import mcnemar_exact
 from understudy.train.checkpoint import write_atomically
 from understudy.train.rows import Row

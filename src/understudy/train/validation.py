@@ -24,9 +24,8 @@ from torch.nn.functional import cross_entropy
 from transformers import TrainerCallback
 
 from understudy import score
-from understudy.models.huggingface import stop_ids
 from understudy.models.local import answer_text, generate
-from understudy.models.rendering import encode_examples
+from understudy.models.rendering import encode_examples, stop_ids
 from understudy.run import Recipe
 from understudy.task import Spec
 from understudy.train import ranks
