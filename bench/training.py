@@ -51,7 +51,7 @@ SYSTEM = "Answer each message with one line of JSON."
 ROWS, HELD_OUT = 1_800, 200
 WARM_UP = 2
 """Steps before the clock starts."""
-FROM_SCRATCH = {"batch_size": 8, "learning_rate": 2e-3, "packing": True}
+FROM_SCRATCH = {"batch_size": 4, "learning_rate": 1.5e-3, "packing": True}
 """What the recipe, made for students that know the language, is told about random weights."""
 SHORT = 64
 """Examples of the rounds behind the first."""

@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from students import few_questions
 from understudy import train
 from understudy.train.local import clean_environment
 
@@ -121,7 +122,8 @@ def train_as_asked(folders: Sequence[str], limits: Limits, log: str, before: str
     for name, limit in limits.items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (limit, limit))
     exec(before, {})  # noqa: S102  of a test
-    return main(Path(folders[0]), Path(folders[1]))
+    with few_questions():
+        return main(Path(folders[0]), Path(folders[1]))
 
 
 if __name__ == "__main__":

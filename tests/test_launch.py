@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -112,52 +113,61 @@ def weights(folder: Path) -> dict[str, Any]:
     return load_file(folder / "model" / "model.safetensors")
 
 
+def look_and_interrupt(training: train.Training) -> None:
+    """Ctrl-C, behind a look at who works for it: no secret, no door but to this machine."""
+    seen = processes(training.run)
+    assert {process.rank for process in seen} >= {"0", "1"}
+    assert not any(SECRET in process.environ.values() for process in seen)
+    assert set[str]().union(*(listening(process.pid) for process in seen)) <= LOOPBACK
+    training.process.send_signal(signal.SIGINT)
+
+
+def lose_one(training: train.Training) -> None:
+    """The second process is killed."""
+    (second,) = [process.pid for process in processes(training.run) if process.rank == "1"]
+    os.kill(second, signal.SIGKILL)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("end", "least"),
+    [(look_and_interrupt, 6), pytest.param(lose_one, 4, marks=pytest.mark.sweep)],
+)
 def test_two_processes_learn_what_one_learns(
-    tmp_path: Path, dataset: Path, alone: tuple[Path, Heard], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    dataset: Path,
+    alone: tuple[Path, Heard],
+    monkeypatch: pytest.MonkeyPatch,
+    end: Callable[[train.Training], None],
+    least: int,
 ) -> None:
-    """Loss curve and weights are those of one process, also after Ctrl-C and the loss of a process;
+    """Loss curve and weights are those of one process, also after Ctrl-C or the loss of a process;
     steps taken twice go alike; nothing listens beyond loopback, and no secret is seen."""
     monkeypatch.setenv("HF_TOKEN", SECRET)
     run = Run(1, 1, "tiny", tmp_path / "run", SETTINGS)
-    seen: list[Process] = []
-    addresses: set[str] = set()
-
-    def look_and_interrupt(training: train.Training) -> None:
-        seen.extend(processes(run))
-        addresses.update(*(listening(process.pid) for process in seen))
-        training.process.send_signal(signal.SIGINT)
-
-    def lose_one(_training: train.Training) -> None:
-        (second,) = [process.pid for process in processes(run) if process.rank == "1"]
-        os.kill(second, signal.SIGKILL)
-
-    first = two(run, dataset, 6, look_and_interrupt)
-    assert {process.rank for process in seen} >= {"0", "1"}
-    assert not any(SECRET in process.environ.values() for process in seen)
-    assert addresses <= LOOPBACK
-    (interrupted,) = first.of("train.interrupted")
-    assert first.events[-1] == ("train.interrupted", interrupted)
-    assert interrupted["step"] >= 6
-
-    lost = two(run, dataset, 14, lose_one)
-    assert lost.of("train.resumed")[0]["step"] == interrupted["step"]
-    assert lost.events[-1][0] == "train.failed"
-    assert "ended unexpectedly" in lost.events[-1][1]["message"]
+    first = two(run, dataset, 6, end)
+    kind, said = first.events[-1]
+    if end is lose_one:
+        assert kind == "train.failed"
+        assert "ended unexpectedly" in said["message"]
+    else:
+        assert first.of("train.interrupted") == [said]
     assert not (run.folder / "model").exists()
 
     last = two(run, dataset)
-    assert last.of("train.resumed")[0]["step"] >= 12
-    twice = lost.losses.keys() & last.losses.keys()
-    assert len(twice) >= 1
-    assert {step: lost.losses[step] for step in twice} == {
+    resumed = last.of("train.resumed")[0]["step"]
+    assert resumed >= least
+    assert resumed == said.get("step", resumed)
+    twice = first.losses.keys() & last.losses.keys()
+    assert len(twice) == max(first.losses) - resumed
+    assert {step: first.losses[step] for step in twice} == {
         step: last.losses[step] for step in twice
     }
     folder, one = alone
-    for part in (first, lost, last):
+    for part in (first, last):
         steps = [step["step"] for step in part.of("train.step")]
         assert steps == list(range(steps[0], steps[0] + len(steps))), "each is said once"
-    assert first.losses | lost.losses | last.losses == pytest.approx(one.losses, abs=LOSS)
+    assert first.losses | last.losses == pytest.approx(one.losses, abs=LOSS)
     for name, weight in weights(run.folder).items():
         assert weight.sub(weights(folder)[name]).abs().max() < WEIGHT, name
 
@@ -174,11 +184,19 @@ def test_an_error_of_all_processes_is_said_once_in_its_own_words(
     (failed,) = heard.of("train.failed")
     assert "GPUs only" in failed["message"]
     assert heard.events[-1] == ("train.failed", failed)
-    assert (
-        two(run, dataset, how=launch.FSDP2)
-        .of("train.failed")[0]["message"]
-        .startswith("There is no GPU")
-    )
+
+
+def test_without_a_gpu_no_process_is_launched_to_share_the_weights(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The supervisor says so itself, in one line, before it starts anything."""
+    from understudy.train.launch.__main__ import main
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(launch.FSDP2, tmp_path, dataset) == UsageError.exit_code
+    (said,) = (tmp_path / "events.jsonl").read_text().splitlines()
+    assert json.loads(said)["kind"] == "train.failed"
+    assert json.loads(said)["data"]["message"].startswith("There is no GPU")
 
 
 @given(st.integers(1, 512), st.integers(1, 64))

@@ -61,7 +61,9 @@ def explained(prepared: Prepared) -> RenderableType:
     ]
     if prepared.need is not None:
         needs = _table("needs", "", "")
-        for line in lines(prepared.need, prepared.machine):
+        for line in lines(
+            prepared.need, prepared.machine, adapters=prepared.recipe.method != "full"
+        ):
             needs.add_row(*line)
         parts.append(needs)
     parts += [f"It does not fit: {lack}." for lack in prepared.lacking]

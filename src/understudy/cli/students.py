@@ -53,12 +53,12 @@ def train(
     from understudy.project.here import here
 
     chosen = overrides(method, change or [], epochs, learning_rate, keep_base)
+    trackers = [name.strip() for name in report_to.split(",") if name.strip()]
     if explain:
         with face.open(progress=False) as project:
-            prepared = project.explain(**chosen)
+            prepared = project.explain(launch=launch, report_to=trackers, **chosen)
         face.finish(explained_json(prepared), explained(prepared))
         return
-    trackers = [name.strip() for name in report_to.split(",") if name.strip()]
     with face.open() as project:
         result = project.train(
             again=again, anyway=anyway, trials=trials, launch=launch, report_to=trackers, **chosen

@@ -133,6 +133,12 @@ def _short(text: str) -> str:
     return flat if len(flat) <= _SHOWN else f"{flat[: _SHOWN - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
+def _resumed(data: dict[str, Any]) -> str:
+    at = f"from the checkpoint of step {data['step']:,}" if data["step"] else "from the beginning"
+    lost = "".join(f"; {reason}: deleted" for reason in data.get("ignored", ()))
+    return f"train     goes on {at}{lost}"
+
+
 def _trial(data: dict[str, Any]) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in data["settings"].items())
     worth = [f"loss {data['loss']:.3f}"] if data.get("loss") is not None else []
@@ -214,7 +220,7 @@ _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     "clean.done": _clean,
     "freeze.done": _frozen,
     "train.start": lambda d: f"train     run {d['run']}: {d['student']}. {d['why'][1]}",
-    "train.resumed": lambda d: f"train     goes on from the checkpoint of step {d['step']}",
+    "train.resumed": _resumed,
     "train.fits": lambda d: f"train     {d['text']}",
     "train.confirmed": lambda d: f"train     {d['text']}",
     "train.smaller": lambda d: f"train     {d['text']}",

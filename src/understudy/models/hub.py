@@ -25,8 +25,8 @@ from understudy.models.huggingface import (
     TOKENIZER_FILES,
     check_config,
     check_folder,
+    check_template,
     missing_extra,
-    published_template,
     weight_names,
 )
 from understudy.models.students import preset
@@ -127,7 +127,7 @@ def look(name: str, *, offline: bool = False) -> Remote:
             return _look_in_cache(wanted)
         raise _explained(wanted, error) from None
     config = _config(folder)
-    _check_template(wanted, folder)
+    check_template(folder, f"hf:{wanted.repo}")
     kept = {**{file: sizes[file] for file in small}, **_weights(wanted, folder, sizes)}
     tags = [tag.removeprefix("license:") for tag in info.tags or () if tag.startswith("license:")]
     return Remote(
@@ -199,18 +199,6 @@ def _check_kind(wanted: HubId, sizes: Mapping[str, int]) -> None:
         raise refuse("has no config.json with *.safetensors", "Name a causal language model")
     if not sizes.keys() & set(TOKENIZER_FILES):
         raise refuse("has no tokenizer", "Choose a copy of the model that brings its own")
-
-
-def _check_template(wanted: HubId, folder: Path) -> None:
-    """Refuse a base model: one without a chat template was never taught to answer."""
-    path = folder / "tokenizer_config.json"
-    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    beside = any(folder.glob("chat_template.*"))
-    if not (beside or settings.get("chat_template") or published_template(folder)):
-        raise SetupError(
-            f"hf:{wanted.repo} has no chat template",
-            "Choose the model's instruct or chat variant, or a folder with a chat_template.jinja",
-        )
 
 
 def _weights(wanted: HubId, folder: Path, sizes: Mapping[str, int]) -> dict[str, int]:

@@ -231,6 +231,18 @@ def _with_fixed_clock(template: Any) -> Any:
     return _CLOCK + template
 
 
+def check_template(folder: Path, name: str) -> None:
+    """Refuse a base model: one without a chat template was never taught to answer."""
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    beside = any(folder.glob("chat_template.*"))
+    if not (beside or settings.get("chat_template") or published_template(folder)):
+        raise SetupError(
+            f"{name} has no chat template",
+            "Choose the model's instruct or chat variant, or a folder with a chat_template.jinja",
+        )
+
+
 def published_template(folder: Path) -> str | None:
     """The published chat format of a model in the hub's cache that is older than chat templates.
 

@@ -265,10 +265,19 @@ class Project(workplace.Workplace):
             prepared = preparing.prepare(self, method=method, overrides=recipe)
             return training.train(self, prepared, how)
 
-    def explain(self, *, method: Method | None = None, **recipe: Any) -> preparing.Prepared:
+    def explain(
+        self,
+        *,
+        method: Method | None = None,
+        launch: str | None = None,
+        report_to: Sequence[str] = (),
+        **recipe: Any,
+    ) -> preparing.Prepared:
         """What ``train`` would do here, and why: recipe, memory, disk, time. Starts nothing."""
         with self.writing():
-            return preparing.prepare(self, method=method, overrides=recipe)
+            prepared = preparing.prepare(self, method=method, overrides=recipe)
+        training.check(prepared, training.How(launch=launch, report_to=tuple(report_to)))
+        return prepared
 
     def evaluate(self) -> Report:
         """Ask teacher, base and student the test items; score, compare, and say the verdict."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from understudy import dataset, models
 from understudy.models import hub
+from understudy.models.huggingface import check_folder, check_template
 from understudy.models.students import STUDENTS
 from understudy.project.examples import write_dataset
 from understudy.project.shelf import all_runs, checked_splits, newest_dataset, spec_of
@@ -123,6 +124,8 @@ def _student(place: Workplace) -> str:
 def _described(place: Workplace, student: str) -> tuple[Path, bool]:
     """A folder with the student's config and tokenizer, and whether its weights are there too."""
     if not models.is_hub_id(student):
+        check_folder(Path(student))
+        check_template(Path(student), student)
         return Path(student), True
     whole = hub.cached(student)
     if whole is not None:

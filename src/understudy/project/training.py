@@ -19,7 +19,7 @@ from understudy.train import launch, trackers
 from understudy.train.fits_words import said
 from understudy.train.fitted import fitted
 from understudy.train.job import NOT_DECIDING
-from understudy.train.recipe import TINY
+from understudy.train.recipe import TINY, asked, tried
 from understudy.train.trials import Found, search
 
 _UNFINISHED = ("created", "running", "interrupted", "failed")
@@ -48,9 +48,7 @@ def train(place: Workplace, prepared: Prepared, how: How) -> Run:
     Raises SetupError if it does not fit this machine, unless ``how.anyway``, and UsageError or
     SetupError if it cannot be launched or reported as asked.
     """
-    if how.launch:
-        launch.check(how.launch, prepared.recipe.batch_size)
-    trackers.check(how.report_to)
+    check(prepared, how)
     if prepared.need is not None:
         place.say("train.fits", text=said(prepared.need, prepared.machine))
     if prepared.lacking and not how.anyway:
@@ -68,11 +66,16 @@ def train(place: Workplace, prepared: Prepared, how: How) -> Run:
     return run
 
 
+def check(prepared: Prepared, how: How) -> None:
+    """Raise UsageError or SetupError if it cannot be launched or reported as asked."""
+    if how.launch:
+        launch.check(how.launch, prepared.recipe.batch_size)
+    trackers.check(how.report_to)
+
+
 def _train(place: Workplace, prepared: Prepared, how: How) -> Run:
-    for old in reversed(all_runs(place)):
-        if _key(old.dataset_id, old.student, old.recipe) != _key_of(prepared):
-            continue
-        if how.again and old.state in ("succeeded", "failed"):
+    for old in reversed(all_runs(place)) if not how.again else ():
+        if not _same(prepared, old):
             continue
         if old.state == "succeeded":
             return old
@@ -87,7 +90,8 @@ def _train(place: Workplace, prepared: Prepared, how: How) -> Run:
 
 def _search(place: Workplace, prepared: Prepared, how: How) -> Found:
     """The best of some recipes around the chosen one; what was tried before is not tried again."""
-    key = hashlib.sha256(f"{_key_of(prepared)} {how.trials}".encode()).hexdigest()[:16]
+    wanted = f"{prepared.frozen.id} {prepared.student} {_deciding(prepared.recipe)} {how.trials}"
+    key = hashlib.sha256(wanted.encode()).hexdigest()[:16]
     folder = place.folder / "runs" / "trials" / key
     run = Run(0, prepared.frozen.id, prepared.student, folder, prepared.recipe)
     return search(
@@ -102,14 +106,23 @@ def _search(place: Workplace, prepared: Prepared, how: How) -> Found:
     )
 
 
-def _key_of(prepared: Prepared) -> str:
-    return _key(prepared.frozen.id, prepared.student, prepared.recipe)
+def _same(prepared: Prepared, old: Run) -> bool:
+    """True if a run is the training that is asked for.
+
+    What fits depends on the memory that is free today; so the same wishes make the same training,
+    and it keeps the recipe that it began with.
+    """
+    if (old.dataset_id, old.student) != (prepared.frozen.id, prepared.student):
+        return False
+    if _deciding(old.recipe) == _deciding(prepared.recipe):
+        return True
+    alike = old.recipe.seed == prepared.recipe.seed and not tried(prepared.recipe)
+    return alike and not tried(old.recipe) and asked(old.recipe) == asked(prepared.recipe)
 
 
-def _key(dataset_id: int, student: str, recipe: Recipe) -> str:
-    """The same for two trainings that end in the same weights."""
-    deciding = recipe.model_dump(exclude=set(NOT_DECIDING))
-    return json.dumps([dataset_id, student, deciding], sort_keys=True)
+def _deciding(recipe: Recipe) -> str:
+    """The same for two recipes that end in the same weights."""
+    return json.dumps(recipe.model_dump(exclude=set(NOT_DECIDING)), sort_keys=True)
 
 
 def _follow(place: Workplace, run: Run, prepared: Prepared, how: How) -> Run:
@@ -128,6 +141,8 @@ def _follow(place: Workplace, run: Run, prepared: Prepared, how: How) -> Run:
     try:
         with closing(at_work):
             for last in at_work:
+                if last.kind == "train.smaller":
+                    run = _set(place, replace(run, recipe=Recipe(**last.data["recipe"])))
                 with place.database.write() as connection:
                     events.add(connection, replace(last, data={"run": run.id, **last.data}))
     except BaseException:

@@ -112,11 +112,15 @@ def add_run(
 
 
 def set_run(connection: sa.Connection, run: Run) -> None:
-    """Store a run's state and metrics."""
+    """Store a run's state and metrics, and its recipe: memory may have asked for a smaller one."""
     connection.execute(
         schema.run.update()
         .where(schema.run.c.id == run.id)
-        .values(state=run.state, metrics=json.dumps(run.metrics))
+        .values(
+            state=run.state,
+            metrics=json.dumps(run.metrics),
+            recipe=run.recipe.model_dump_json(),
+        )
     )
 
 

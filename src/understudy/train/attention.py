@@ -49,16 +49,20 @@ def rows_apart(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
+    windows: list[int | None] | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention of each row to itself, and to the tokens that all rows begin with.
 
     ``query`` (1, H, T, D), ``key`` and ``value`` (1, G, T, D) with G dividing H; the result is
-    (1, T, H, D). The other arguments are those of ``packing.Packed``. Raises NotImplementedError
+    (1, T, H, D). The other arguments are those of ``packing.Packed``; ``windows`` gathers the
+    window that each layer asks for. Raises NotImplementedError
     for kinds of attention that are more than a softmax of scaled products.
     """
     if any(options.get(name) is not None for name in _UNKNOWN):
         raise NotImplementedError(f"{type(module).__name__} attends in a way of its own")
+    if windows is not None:
+        windows.append(sliding_window)
     if query.is_cuda:
         asks, seen, told = (
             part[0].transpose(0, 1) for part in (query, key, value)

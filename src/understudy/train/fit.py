@@ -59,6 +59,7 @@ def fit(job: Job, events: EventLog, stop: Stop) -> dict[str, Any]:
     The model folder exists only after a training that ended well.
     """
     if (earlier := _result(job)) is not None:
+        ranks.by_first(lambda: checkpoint.rotate(job.run_folder, keep=0))  # killed before it did
         return earlier
     began = time.monotonic()
     events.say("train.loading", student=job.student)

@@ -17,7 +17,7 @@ def said(need: Need, machine: Machine) -> str:
     )
 
 
-def lines(need: Need, machine: Machine) -> Iterator[tuple[str, str, str]]:
+def lines(need: Need, machine: Machine, *, adapters: bool) -> Iterator[tuple[str, str, str]]:
     """Rows of a table: what, how much, and what there is or what it is made of."""
     memory = need.memory
     parts = {
@@ -45,7 +45,8 @@ def lines(need: Need, machine: Machine) -> Iterator[tuple[str, str, str]]:
     yield "disk", f"{need.disk_bytes / GB:,.1f} GB", made_of
     yield "", f"{machine.disk_bytes / GB:,.1f} GB", "free"
     yield "training", _time(need.training_s), "estimated"
-    yield "merging", _time(need.merging_s), "of adapters into the student"
+    if adapters:
+        yield "merging", _time(need.merging_s), "of adapters into the student"
     yield "export", _time(need.export_s), ""
 
 

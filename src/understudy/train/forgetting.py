@@ -14,15 +14,17 @@ import random
 import re
 from collections.abc import Sequence
 from importlib.resources import files
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from understudy.example import Message
-from understudy.models.local import generate
-from understudy.models.rendering import encode_prompts, stop_ids
+from understudy.models.local import answer_text, generate
+from understudy.models.rendering import encode_examples, encode_prompts, stop_ids
 from understudy.score import mcnemar_exact
 from understudy.train.checkpoint import write_atomically
 from understudy.train.rows import Row
+from understudy.train.validation import looked_at
 
 PROBE_TOKENS, KEEP_TOKENS = 48, 160
 """Most tokens of an answer: to a question of the probe, to a prompt of which the answer is kept."""
@@ -69,7 +71,7 @@ def probe(model: Any, tokenizer: Any) -> list[bool]:
     """Ask the bundled questions, greedily; True where the answer holds what was expected."""
     asked = _general()["probe"]
     answers = _answers(model, tokenizer, [one["prompt"] for one in asked], PROBE_TOKENS)
-    return [right(said, one["accept"]) for said, one in zip(answers, asked, strict=True)]
+    return [right(said.text, one["accept"]) for said, one in zip(answers, asked, strict=True)]
 
 
 def right(answer: str, accepted: Sequence[str]) -> bool:
@@ -97,9 +99,9 @@ def kept_rows(model: Any, tokenizer: Any, count: int, *, seed: int) -> list[Row]
     prompts = prompts[:count]
     answers = _answers(model, tokenizer, prompts, KEEP_TOKENS)
     rows = [
-        Row(-number, (Message("user", prompt),), answer)
-        for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True), 1)
-        if answer
+        Row(-number, (Message("user", prompt),), said.text)
+        for number, (prompt, said) in enumerate(zip(prompts, answers, strict=True), 1)
+        if said.text and said.ended  # half an answer would teach to break off
     ]
     return [rows[number % len(rows)] for number in range(count)] if rows else []
 
@@ -120,12 +122,14 @@ def before(
 
     ``count``: rows of its own answers to keep; ``probed``: whether to ask the probe.
     """
-    if not path.is_file():
+    wanted = {"probed": probed, "count": count, "seed": seed}
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if found.get("wanted") != wanted:
         asked = probe(model, tokenizer) if probed else []
         kept = kept_rows(model, tokenizer, count, seed=seed) if count else []
-        written = {"probe": asked, "kept": [[row.prompt[0].content, row.answer] for row in kept]}
-        write_atomically(path, json.dumps(written, ensure_ascii=False))
-    found = json.loads(path.read_text(encoding="utf-8"))
+        pairs = [[row.prompt[0].content, row.answer] for row in kept]
+        found = {"wanted": wanted, "probe": asked, "kept": pairs}
+        write_atomically(path, json.dumps(found, ensure_ascii=False))
     rows = [
         Row(-number, (Message("user", prompt),), answer)
         for number, (prompt, answer) in enumerate(found["kept"], 1)
@@ -133,31 +137,42 @@ def before(
     return General(found["probe"], rows)
 
 
-def _answers(model: Any, tokenizer: Any, prompts: Sequence[str], max_tokens: int) -> list[str]:
+class _Said(NamedTuple):
+    text: str
+    ended: bool
+    """False if it was cut off."""
+
+
+def _answers(model: Any, tokenizer: Any, prompts: Sequence[str], max_tokens: int) -> list[_Said]:
     """Greedy answers without a system message, in batches of prompts of like length."""
-    encoded = encode_prompts(tokenizer, [(Message("user", prompt),) for prompt in prompts])
-    order = sorted(range(len(prompts)), key=lambda number: len(encoded[number]))
+    opening = _opening(tokenizer)
+    asked = encode_prompts(tokenizer, [(Message("user", prompt),) for prompt in prompts])
+    order = sorted(range(len(prompts)), key=lambda number: len(asked[number]))
     ends = stop_ids(tokenizer, model)
-    said = [""] * len(prompts)
-    training, configured = model.training, model.generation_config
-    model.eval()
-    try:
+    said = [_Said("", ended=False)] * len(prompts)
+    with looked_at(model):
         for start in range(0, len(order), BATCH):
             batch = order[start : start + BATCH]
             written = generate(
                 model,
-                [encoded[number] for number in batch],
+                [asked[number] + opening for number in batch],
                 ends=ends,
                 pad=tokenizer.pad_token_id,
                 max_tokens=max_tokens,
                 temperature=0.0,
             )
             for number, ids in zip(batch, written, strict=True):
-                said[number] = tokenizer.decode(ids, skip_special_tokens=True).strip()
-    finally:
-        model.train(training)
-        model.generation_config = configured
+                end = next((at for at, token in enumerate(ids) if token in ends), None)
+                said[number] = _Said(answer_text(tokenizer, ids[:end]), end is not None)
     return said
+
+
+def _opening(tokenizer: Any) -> list[int]:
+    """What the template puts in front of every answer: an empty thought, so that none follows."""
+    asked = (Message("user", "?"),)
+    one, other = (ids for _, ids in encode_examples(tokenizer, [asked, asked], ["yes", "no"]))
+    alike = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    return [token for token, _ in alike]
 
 
 def _general() -> dict[str, Any]:

@@ -67,11 +67,23 @@ class Job:
             self.recipe.model_dump(exclude=set(NOT_DECIDING)),
             sha256(self.dataset_folder / "train.jsonl"),
         ]
+        if self.student != TINY and not is_hub_id(self.student):  # the hub's name a commit
+            canon.append(_files(self.base_folder))
         validation = self.dataset_folder / "validation.jsonl"
         watched = self.recipe.patience or not self.saves  # then validation decides something
         if watched and validation.is_file():
             canon += [self.spec and self.spec.model_dump(), sha256(validation)]
         return hashlib.sha256(json.dumps(canon, sort_keys=True).encode()).hexdigest()
+
+
+def _files(folder: Path) -> list[tuple[str, int, int]]:
+    """What a local student consists of: names, bytes and times of change (ns) of its files.
+
+    Its weights are too large to be hashed at each start.
+    """
+    kinds = (".safetensors", ".json", ".jinja")
+    paths = sorted(path for path in folder.glob("*") if path.suffix in kinds and path.is_file())
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
 
 
 def read_job(run_folder: Path, dataset_folder: Path) -> Job:

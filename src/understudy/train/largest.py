@@ -80,17 +80,20 @@ def advice(fitting: Fitting) -> str:
 def _candidates(recipe: Recipe, lengths: Sequence[int], fixed: Container[str]) -> Iterator[Recipe]:
     """Every way to train, the best first."""
     methods: Sequence[Method] = [recipe.method]
-    if "method" not in fixed:
+    if "method" not in fixed and not (recipe.method == "full" and "lora_rank" in fixed):
         first = _ORDER.index(recipe.method)
         methods = [one for one in _ORDER[first:] if one != "qlora" or can_quantise()]
     for tokens in _shorter(recipe, lengths, fixed):
         for method in methods:
             settings: dict[str, object] = {"max_tokens": tokens, "method": method}
             if recipe.method == "full" and method != "full":
-                settings |= adapters_of(recipe, method)
-            for checkpointing in sorted({recipe.gradient_checkpointing, True}):
+                changed = adapters_of(recipe, method)
+                settings |= {name: changed[name] for name in changed if name not in fixed}
+            usual = recipe.gradient_checkpointing
+            both = {usual} if "gradient_checkpointing" in fixed else {usual, True}
+            for checkpointing in sorted(both):
                 settings["gradient_checkpointing"] = checkpointing
-                for in_pass in _passes(recipe, min(tokens, max(lengths, default=tokens))):
+                for in_pass in _passes(recipe, min(tokens, max(lengths, default=tokens)), fixed):
                     settings["micro_batch_tokens"] = in_pass
                     yield recipe.model_copy(update=settings)
 
@@ -105,11 +108,11 @@ def _shorter(recipe: Recipe, lengths: Sequence[int], fixed: Container[str]) -> I
         yield tokens
 
 
-def _passes(recipe: Recipe, longest: int) -> Iterator[int]:
+def _passes(recipe: Recipe, longest: int, fixed: Container[str]) -> Iterator[int]:
     """Tokens in a pass: as asked, then for half as many rows each time, down to one."""
     yield recipe.micro_batch_tokens
     rows = min(recipe.batch_size, recipe.micro_batch_tokens // longest)
-    while rows > 1:
+    while "micro_batch_tokens" not in fixed and rows > 1:
         rows //= 2
         yield rows * longest
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from understudy.example import Message
+from understudy.models.rendering import fold_system
 from understudy.train.rows import Row, read_rows
 
 TURN_TOKENS = 8
@@ -22,7 +24,21 @@ TURN_TOKENS = 8
 _GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 """Marks of the answer for transformers, which Jinja alone does not know."""
 
+_PROBE = "A word that no template has by itself"
+_CLOCK = datetime(2024, 7, 26, 12, tzinfo=UTC)
+"""When it is, for a template that asks: ``models.huggingface`` lets the clock stand still there."""
+
 Roles = tuple[str, ...]
+Render = Callable[..., str]
+"""Text of messages by the chat template: ``asks`` says whether an answer is to begin."""
+
+
+class Around(NamedTuple):
+    """Tokens that a template adds to messages of certain roles."""
+
+    row: int
+    answer: int
+    """Of these, those that the model has to write: the end, an empty thinking block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +66,21 @@ def of_rows(folder: Path, rows: Sequence[Row]) -> Lengths:
     if tokenizer is None:
         return of_bytes(rows)
     first = {_roles(row): row for row in reversed(rows)}
-    overheads = {roles: _overhead(folder, tokenizer, row) for roles, row in first.items()}
-    guessed = any(overhead is None for overhead in overheads.values())
+    render = _renderer(folder)
+    folds = render is not None and any("system" in roles for roles in first) and _folds(render)
+    found = {
+        roles: None if render is None else _around(render, tokenizer, row, folds=folds)
+        for roles, row in first.items()
+    }
+    guessed = any(around is None for around in found.values())
     tokens, answers = [], []
     texts = (text for row in rows for text in (*(m.content for m in row.prompt), row.answer))
-    counts = iter(_count(tokenizer, list(texts)))
+    counts = iter(_count(tokenizer, list(texts), as_text=True))
     for row in rows:
         turns = [next(counts) for _ in (*row.prompt, "answer")]
-        around = overheads[_roles(row)]
-        around = TURN_TOKENS * len(turns) if around is None else around
-        tokens.append(sum(turns) + around)
-        answers.append(turns[-1] + 1)
+        around = found[_roles(row)] or Around(TURN_TOKENS * len(turns), 1)
+        tokens.append(sum(turns) + around.row)
+        answers.append(turns[-1] + around.answer)
     how = "counted with the student's tokenizer"
     if guessed:
         how += f"; its chat template could not be rendered, {TURN_TOKENS} tokens taken for a turn"
@@ -100,48 +120,82 @@ def _tokenizer(folder: Path) -> Any:
         return None
 
 
-def _count(tokenizer: Any, texts: Sequence[str]) -> list[int]:
-    """Tokens of each text, without those that open or close a sequence."""
+def _count(tokenizer: Any, texts: Sequence[str], *, as_text: bool = False) -> list[int]:
+    """Tokens of each text, without those that open or close a sequence.
+
+    ``as_text``: what spells a control token is text, as it is in training.
+    """
     clean = [text.encode("utf-8", "replace").decode() for text in texts]
+    tokenizer.encode_special_tokens = as_text
     encoded = tokenizer.encode_batch_fast(clean, add_special_tokens=False)
     return [len(one) for one in encoded]
 
 
-def _overhead(folder: Path, tokenizer: Any, row: Row) -> int | None:
+def _folds(render: Render) -> bool:
+    """True if the template refuses a system message, or drops it, be it only once answered.
+
+    It is then read in front of the first user turn, as in ``models.rendering.folds_system``.
+    """
+    asked = (Message("system", _PROBE), Message("user", "Hello"))
+    try:
+        said = render(asked, asks=True), render((*asked, Message("assistant", "Hello")))
+    except Exception:  # noqa: BLE001  a template is a stranger's program
+        return True
+    return any(_PROBE not in text for text in said)
+
+
+def _around(render: Render, tokenizer: Any, row: Row, *, folds: bool) -> Around | None:
     """Tokens that the chat template adds to messages of these roles; None if it refuses.
 
-    Measured on one row as it is: a template may also leave out a message that it knows.
+    Measured on one row as it is: a template may also leave out a message that it knows. Where it
+    shows an answer in another way than it asks for one, the answer follows what it asks with.
     """
-    turns = [{"role": role, "content": content} for role, content in row.prompt]
-    turns.append({"role": "assistant", "content": row.answer})
+    prompt = fold_system(row.prompt) if folds else row.prompt
     try:
-        (rendered,) = _count(tokenizer, [_render(folder, turns)])
+        head = render(prompt, asks=True)
+        whole = render((*prompt, Message("assistant", row.answer)))
+        if not whole.startswith(head):
+            behind = render((*prompt, Message("assistant", _PROBE))).rpartition(_PROBE)[2]
+            whole = head + row.answer + behind
+    except Exception:  # noqa: BLE001  a template is a stranger's program
+        return None
+    *contents, answer = _count(tokenizer, [*(m.content for m in row.prompt), row.answer])
+    in_whole, in_head = _count(tokenizer, [whole, head])
+    added = in_whole + 1 - sum(contents) - answer  # the end, where the template puts none
+    return Around(added, max(1, in_whole - in_head - answer))
+
+
+def _renderer(folder: Path) -> Render | None:
+    """Render messages as transformers does: same sandbox, same settings, same helpers.
+
+    Source: transformers, utils/chat_template_utils.py. None without a template that can be read;
+    what is given back raises what Jinja or the template raises.
+    """
+    try:
+        from jinja2.exceptions import TemplateError
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+        config = _json(folder / "tokenizer_config.json")
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        template = environment.from_string(_GENERATION.sub("", _template(folder, config)))
     except Exception:  # noqa: BLE001  a template is a stranger's program; jinja2 may be absent
         return None
-    return rendered - sum(_count(tokenizer, [turn["content"] for turn in turns])) + 1  # the end
-
-
-def _render(folder: Path, turns: Sequence[dict[str, str]]) -> str:
-    """Render turns as transformers does: same sandbox, same settings, same helpers.
-
-    Source: transformers, utils/chat_template_utils.py. Raises what Jinja or the template raises.
-    """
-    from jinja2.exceptions import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     def refuse(message: str) -> None:
         raise TemplateError(message)
 
-    config = _json(folder / "tokenizer_config.json")
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
     environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
-    environment.globals["raise_exception"] = refuse
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)  # noqa: DTZ005
-    template = environment.from_string(_GENERATION.sub("", _template(folder, config)))
+    template.globals["raise_exception"] = refuse
+    template.globals["strftime_now"] = _CLOCK.strftime
     special = {name: _spelling(config.get(name)) for name in ("bos_token", "eos_token")}
-    return template.render(messages=turns, add_generation_prompt=False, **special)
+
+    def render(messages: Sequence[Message], *, asks: bool = False) -> str:
+        turns = [{"role": role, "content": content} for role, content in messages]
+        return template.render(messages=turns, add_generation_prompt=asks, **special)
+
+    return render
 
 
 def _template(folder: Path, config: dict[str, Any]) -> str:

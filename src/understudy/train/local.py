@@ -28,6 +28,14 @@ from understudy.train import out_of_memory, ranks, trackers
 from understudy.train.job import LOCK_FILE, read_job
 from understudy.train.progress import EVENTS, EventLog, Stop
 
+_KEPT = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TZ", "LANG", "LC_", "TMP", "TEMP", "XDG_",
+    "LD_", "DYLD_", "PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "COVERAGE", "HF_HOME", "HF_HUB_CACHE",
+    "TORCH", "PYTORCH", "TRITON", "CUDA", "NVIDIA", "NCCL", "GLOO", "OMP", "MKL", "KMP", "OPENBLAS",
+    "GOTO", "ACCELERATE", "FSDP", "MASTER_", "RANK", "LOCAL_", "WORLD_SIZE", "NODE_RANK", "GROUP_",
+    "ROLE_", "UNDERSTUDY_TRAIN", "SystemRoot",
+)  # fmt: skip
+"""How the names begin of what a trainer is given; all else may be somebody's secret."""
 _SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
 _QUIET = {
     "HF_HUB_OFFLINE": "1",
@@ -57,10 +65,11 @@ def clean_environment(
     kept = {
         name: value
         for name, value in environ.items()
-        if name != "HF_TRUST_REMOTE_CODE" and not any(part in name.upper() for part in _SECRET)
+        if name.startswith(_KEPT) and not any(part in name.upper() for part in _SECRET)
     }
-    one_gpu = {} if launched else {"CUDA_VISIBLE_DEVICES": "0"}
-    return one_gpu | kept | _QUIET | trackers.environment(report_to, environ)
+    first = environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    one_gpu = {} if launched else {"CUDA_VISIBLE_DEVICES": first}
+    return kept | one_gpu | _QUIET | trackers.environment(report_to, environ)
 
 
 def main(run_folder: Path, dataset_folder: Path) -> int:

@@ -140,13 +140,15 @@ def packs(model: Any, encoded: Encoded, *, shared: int = 0, half: bool = False) 
 
     Some cannot: their attention is their own, or another layer carries something from token to
     token. Two rows read packed have to agree with each read alone, and the second must not change
-    in a single bit when the first does. ``half``: the model computes in bfloat16.
+    in a single bit when the first does. Neither is as long as a window, so those are looked up.
+    ``half``: the model computes in bfloat16.
     """
     first, second = (row[: shared + _PROBED] for row in (encoded.tokens[0], encoded.tokens[-1]))
     other = [*first[:shared], *reversed(first[shared:])]
     if other == first:
         other[-1] = other[-1] - 1 if other[-1] else 1
     device, training = model.device, model.training
+    windows: list[int | None] = []
     model.eval()
     try:
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
@@ -154,18 +156,40 @@ def packs(model: Any, encoded: Encoded, *, shared: int = 0, half: bool = False) 
                 model(input_ids=torch.tensor([row], device=device)).logits[0, -1]
                 for row in (first, second)
             ]
-            together, moved = (_last_logits(model, [row, second], shared) for row in (first, other))
+            together, moved = (
+                _last_logits(model, [row, second], shared, windows) for row in (first, other)
+            )
     except Exception:  # noqa: BLE001  whatever a model of a stranger says to it
         return False
     finally:
         model.train(training)
+    if not _knows_windows(model, windows, longest=max(encoded.lengths)):
+        return False
     expected = torch.stack(alone).float()
     difference = (together.float() - expected).abs().max() / expected.abs().max()
     return bool(difference < _TOLERANCE) and torch.equal(together[1], moved[1])
 
 
-def _last_logits(model: Any, rows: list[list[int]], shared: int) -> Tensor:
-    """What follows each of two rows, read packed: (2, V)."""
+def _knows_windows(model: Any, given: list[int | None], *, longest: int) -> bool:
+    """True if no row of up to ``longest`` tokens is read further than the model reads alone.
+
+    Some say how far a token sees by a mask alone, which packed rows have not. ``given``: the
+    window that each layer asked ``rows_apart`` for, in two passes.
+    """
+    config = bare(model).config.get_text_config()
+    if getattr(config, "attention_chunk_size", None):
+        return False
+    window = getattr(config, "sliding_window", None)
+    if not window or longest <= window:
+        return True
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"]
+    return given.count(window) >= 2 * kinds.count("sliding_attention")
+
+
+def _last_logits(
+    model: Any, rows: list[list[int]], shared: int, windows: list[int | None]
+) -> Tensor:
+    """What follows each of two rows, read packed: (2, V). ``windows`` are gathered."""
     packed: dict[str, Any] = dict(pack(rows, rows, shared=shared))
     ends = packed["starts"][1:].tolist()[-2:]
     del packed["labels"]
@@ -174,5 +198,5 @@ def _last_logits(model: Any, rows: list[list[int]], shared: int) -> Tensor:
         for name, part in packed.items()
     }
     with attention.apart(bare(model)):
-        logits: Tensor = model(**given, use_cache=False).logits[0]
+        logits: Tensor = model(**given, windows=windows, use_cache=False).logits[0]
     return logits[[end - 1 for end in ends]]

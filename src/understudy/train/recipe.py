@@ -42,6 +42,8 @@ _SPARE_TOKENS = 16
 """Room beyond the longest row, should a token more be counted by the trainer."""
 
 _ASKED = "as asked"
+TRIALS = "Trials: "
+"""How the sentence begins that trials leave in ``why``."""
 
 Take = Callable[[str, Any, str], Any]
 
@@ -123,6 +125,16 @@ def explain(recipe: Recipe) -> list[Reason]:
     return lines
 
 
+def asked(recipe: Recipe) -> set[Reason]:
+    """The settings that somebody asked for."""
+    return {line for line in explain(recipe) if line.reason == f"{_ASKED}."}
+
+
+def tried(recipe: Recipe) -> bool:
+    """True if trials chose it."""
+    return any(line.startswith(TRIALS) for line in recipe.why)
+
+
 def _tiny(take: Take, lengths: Sequence[int]) -> None:
     # A system message that all rows share is known by heart: only what differs is read.
     stretch = min(2.0, max(1.0, (median(lengths) - min(lengths)) / TINY_SHORT))
@@ -172,7 +184,7 @@ def _pretrained(
     take("micro_batch_tokens", MICRO_BATCH_TOKENS, "more in one pass gains no speed")
     take("gradient_checkpointing", False, "activations fit, so none is computed twice")
     times = take("evaluations", *rules.evaluations(rows, passes, validation_rows))
-    take("patience", *rules.patience(times))
+    take("patience", *rules.patience(times, validation_rows))
 
 
 def _retold(recipe: Recipe, folder: Path) -> Recipe:

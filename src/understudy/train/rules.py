@@ -32,6 +32,8 @@ RANKS = (16, 32, 64, 128, 256)
 EVALUATIONS = 4, 8
 """Fewest and most."""
 PATIENCE = 2
+LEAST_VALIDATION_ROWS = 20
+"""Below, one answer more or less moves the score by over a twentieth."""
 _EVALUATED_SHARE = 0.25
 """Validation rows scored while training, as a share of the examples read."""
 
@@ -119,8 +121,10 @@ def evaluations(rows: int, passes: float, validation_rows: int) -> Choice:
     return Choice(times, f"{validation_rows:,} validation rows are answered each time")
 
 
-def patience(times: float) -> Choice:
+def patience(times: float, validation_rows: int) -> Choice:
     """Evaluations without a better score that end the training."""
+    if validation_rows < LEAST_VALIDATION_ROWS:
+        return Choice(0, "too few validation rows to end early by; the last weights are kept")
     if times < EVALUATIONS[0]:
         return Choice(0, "too few evaluations to end early; the last weights are kept")
     return Choice(PATIENCE, "it ends when so many are no better, and the best weights are kept")

@@ -31,6 +31,7 @@ from understudy.train.checkpoint import write_atomically
 from understudy.train.fitted import fitted
 from understudy.train.halving import RUNGS, about_s, grid, halved
 from understudy.train.job import Job
+from understudy.train.recipe import TRIALS
 
 RESULT = "trial.json"
 
@@ -140,7 +141,7 @@ def _chosen(recipe: Recipe, best: Outcome, outcomes: Sequence[Outcome], say: Say
         f"trial {best.trial} of {len({one.trial for one in outcomes})} answers validation best "
         f"({best.score:.3f}): {told or 'the settings as they were chosen'}"
     )
-    update = {**best.settings, "seed": recipe.seed + 1, "why": (*recipe.why, f"Trials: {text}.")}
+    update = {**best.settings, "seed": recipe.seed + 1, "why": (*recipe.why, f"{TRIALS}{text}.")}
     if "epochs" in best.settings:
         update["save_steps"] = _scaled(recipe.save_steps, best.settings["epochs"] / recipe.epochs)
     chosen = recipe.model_copy(update=update)

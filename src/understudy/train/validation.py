@@ -133,7 +133,7 @@ class Validation(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
         """Evaluate; ask for a checkpoint of the best weights, and for an end without a better."""
-        if not self._stop.agreed:
+        if not self._stop.agreed or state.global_step == state.max_steps:
             self._evaluate(state, control, model)
         if out_of_patience(evaluations(state.log_history), self._recipe.patience):
             control.should_save = control.should_training_stop = True
@@ -177,7 +177,7 @@ def evaluate(
     step: int,
 ) -> tuple[Evaluation, list[str]]:
     """Measure loss and score on ``rows``; also what was answered to each. Leaves no trace."""
-    with _looked_at(model), torch.no_grad():
+    with looked_at(model), torch.no_grad():
         loss = _loss(model, rows, tokenizer.pad_token_id)
         answers = _answers(model, tokenizer, rows, recipe.micro_batch_tokens)
     grades = [
@@ -188,7 +188,7 @@ def evaluate(
 
 
 @contextmanager
-def _looked_at(model: Any) -> Iterator[None]:
+def looked_at(model: Any) -> Iterator[None]:
     """Evaluation mode for a while; mode, generators and generation settings stay as they were."""
     training, settings = model.training, model.generation_config
     bare = model.get_base_model() if hasattr(model, "get_base_model") else model
