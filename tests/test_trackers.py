@@ -19,7 +19,7 @@ FAKE = """
 import json, os
 from pathlib import Path
 
-RECORD = Path(os.environ["FAKE_RECORD"])
+RECORD = Path(os.environ["TMP_RECORD"])
 
 
 def note(**what):
@@ -51,7 +51,7 @@ def fake_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tensorboardX\nVersion: 2.6\n")
     record = tmp_path / "record.jsonl"
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    monkeypatch.setenv("FAKE_RECORD", str(record))
+    monkeypatch.setenv("TMP_RECORD", str(record))
     monkeypatch.setenv("HF_TOKEN", "hf_canary")
     monkeypatch.syspath_prepend(str(folder))
     return record
@@ -107,3 +107,18 @@ def test_only_weights_and_biases_gets_its_key() -> None:
     assert "WANDB_DISABLED" not in asked
     assert not {"h", "o"} & set(asked.values())
     assert clean_environment(environ, ["trackio"])["HF_HUB_OFFLINE"] == "1"
+
+
+def test_a_trainer_is_given_what_it_needs_and_no_more() -> None:
+    """What is not known to be harmless stays out, whatever its name; one GPU is seen."""
+    environ = {
+        "PATH": "/bin",
+        "DATABASE_URL": "postgres://me:secret@host/db",
+        "HTTPS_PROXY": "http://me:secret@proxy",
+        "GITHUB_PAT": "secret",
+        "CUDA_VISIBLE_DEVICES": "2,3",
+    }
+    given = clean_environment(environ)
+    assert not any("secret" in value for value in given.values())
+    assert (given["PATH"], given["CUDA_VISIBLE_DEVICES"]) == ("/bin", "2")
+    assert clean_environment(environ, launched=True)["CUDA_VISIBLE_DEVICES"] == "2,3"

@@ -11,21 +11,23 @@ from pydantic import BaseModel, ConfigDict, Field
 RunState = Literal["created", "running", "succeeded", "failed", "interrupted"]
 Method = Literal["full", "lora", "qlora"]
 Precision = Literal["float32", "bfloat16"]
+MOST = 2**31 - 1
+"""Of whatever is counted: what a tensor is indexed by."""
 
 
 class Recipe(BaseModel):
     """Every setting of one training; saved beside the weights."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: Method = Field(
         description="full: all weights; lora: low-rank adapters (PEFT); qlora: on a 4-bit base"
     )
-    epochs: float = Field(gt=0, description="passes over the training split")
-    batch_size: int = Field(gt=0, description="examples per optimizer step")
-    learning_rate: float = Field(gt=0, description="peak rate of AdamW")
+    epochs: float = Field(gt=0, le=1_000, description="passes over the training split")
+    batch_size: int = Field(gt=0, le=MOST, description="examples per optimizer step")
+    learning_rate: float = Field(gt=0, le=10, description="peak rate of AdamW")
     matrix_learning_rate: float = Field(
-        0.0, ge=0, description="peak rate of Muon on weight matrices; 0: AdamW on everything"
+        0.0, ge=0, le=10, description="peak rate of Muon on weight matrices; 0: AdamW on everything"
     )
     weight_decay: float = Field(
         0.0, ge=0, lt=10, description="share of a weight that a step takes off, per learning rate"
@@ -34,10 +36,15 @@ class Recipe(BaseModel):
     recut_share: float = Field(
         0.0, ge=0, le=1, description="share of prompt tokens read in smaller pieces, tiny only"
     )
-    lora_rank: int = Field(0, ge=0, description="rank of the adapters; 0 for full")
-    max_tokens: int = Field(gt=0, description="longest example in tokens, prompt and answer")
+    lora_rank: int = Field(0, ge=0, le=65_536, description="rank of the adapters; 0 for full")
+    max_tokens: int = Field(
+        gt=0, le=MOST, description="longest example in tokens, prompt and answer"
+    )
     micro_batch_tokens: int = Field(
-        8_192, gt=0, description="most tokens in one forward pass; a larger batch is accumulated"
+        8_192,
+        gt=0,
+        le=MOST,
+        description="most tokens in one forward pass; a larger batch is accumulated",
     )
     packing: bool = Field(
         False, description="rows lie end to end without padding, each seeing itself alone"
@@ -47,16 +54,22 @@ class Recipe(BaseModel):
     )
     precision: Precision = Field("float32", description="number type of the forward pass")
     evaluations: int = Field(
-        0, ge=0, description="times that validation is scored while training; 0: at the end alone"
+        0,
+        ge=0,
+        le=MOST,
+        description="times that validation is scored while training; 0: at the end alone",
     )
     patience: int = Field(
-        0, ge=0, description="evaluations without a better score that end it early; 0: never"
+        0,
+        ge=0,
+        le=MOST,
+        description="evaluations without a better score that end it early; 0: never",
     )
     base_share: float = Field(
         0.0, ge=0, le=1, description="answers of the base mixed in per row, against forgetting"
     )
-    save_steps: int = Field(gt=0, description="optimizer steps between checkpoints")
-    seed: int = Field(0, ge=0, description="seed of weights and order")
+    save_steps: int = Field(gt=0, le=MOST, description="optimizer steps between checkpoints")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of weights and order")
     why: tuple[str, ...] = Field((), description="how these settings were chosen, in words")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy import dataset, models
+from understudy.errors import UsageError
 from understudy.models import hub
 from understudy.models.huggingface import check_folder, check_template
 from understudy.models.students import STUDENTS
@@ -22,9 +23,9 @@ from understudy.store.runs import Frozen
 from understudy.task import Spec
 from understudy.train.fits import Need, estimate
 from understudy.train.largest import advice, choose_fitting
-from understudy.train.lengths import of_split
+from understudy.train.lengths import Lengths, of_split
 from understudy.train.machine import Machine, look
-from understudy.train.recipe import TINY, choose
+from understudy.train.recipe import SPARE_TOKENS, TINY, choose
 from understudy.train.shape import Shape
 
 
@@ -52,8 +53,8 @@ class Prepared:
 def prepare(place: Workplace, *, method: Method | None, overrides: Mapping[str, Any]) -> Prepared:
     """Write the newest dataset's files and choose the recipe; see whether it fits.
 
-    Raises UsageError without a dataset or for a wrong override, SetupError for a student that
-    cannot be trained.
+    Raises UsageError without a dataset, for a wrong override or prompts that are too long,
+    SetupError for a student that cannot be trained.
     """
     frozen = newest_dataset(place)
     folder = place.folder / "datasets" / str(frozen.id)
@@ -78,6 +79,7 @@ def prepare(place: Workplace, *, method: Method | None, overrides: Mapping[str, 
         seed=seed,
         overrides=overrides,
     )
+    _check_prompts(rows, recipe.max_tokens)
     shape = Shape.of(base)
     fitting = choose_fitting(
         shape,
@@ -103,6 +105,18 @@ def prepare(place: Workplace, *, method: Method | None, overrides: Mapping[str, 
         frozen, folder, spec, student, recipe, machine,
         need, fitting.lacking, advice(fitting), rows.how,
     )  # fmt: skip
+
+
+def _check_prompts(rows: Lengths, max_tokens: int) -> None:
+    """Raise UsageError if no row has a prompt that leaves room for an answer."""
+    both = zip(rows.tokens, rows.answers, strict=True)
+    shortest = min(tokens - answer for tokens, answer in both)
+    if rows.exact and shortest >= max_tokens + SPARE_TOKENS:
+        raise UsageError(
+            f"There is nothing to learn: of {len(rows.tokens):,} training rows none has an answer "
+            f"within {max_tokens:,} tokens (the shortest prompt has {shortest:,})",
+            "Shorten the prompts, choose a student with a longer context, or allow more max_tokens",
+        )
 
 
 def _student(place: Workplace) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.errors import ProjectError
+from understudy.models import is_hub_id
 from understudy.run import Recipe
 from understudy.task import Spec
 from understudy.train.checkpoint import sha256

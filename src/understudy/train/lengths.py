@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from understudy.example import Message
+from understudy.models.huggingface import published_template
 from understudy.models.rendering import fold_system
 from understudy.train.rows import Row, read_rows
 
@@ -154,15 +155,24 @@ def _around(render: Render, tokenizer: Any, row: Row, *, folds: bool) -> Around 
     try:
         head = render(prompt, asks=True)
         whole = render((*prompt, Message("assistant", row.answer)))
-        if not whole.startswith(head):
-            behind = render((*prompt, Message("assistant", _PROBE))).rpartition(_PROBE)[2]
-            whole = head + row.answer + behind
+        behind = render((*prompt, Message("assistant", _PROBE))).rpartition(_PROBE)[2]
     except Exception:  # noqa: BLE001  a template is a stranger's program
         return None
+    whole = whole.removesuffix(behind) if whole.startswith(head) else head + row.answer
+    end = _end(tokenizer, behind)
     *contents, answer = _count(tokenizer, [*(m.content for m in row.prompt), row.answer])
-    in_whole, in_head = _count(tokenizer, [whole, head])
-    added = in_whole + 1 - sum(contents) - answer  # the end, where the template puts none
-    return Around(added, max(1, in_whole - in_head - answer))
+    before, ended, most = _count(tokenizer, [head, whole + end, whole + behind])
+    # All that is rendered counts, and an end besides: rather a token too many than one too few.
+    return Around(most + 1 - sum(contents) - answer, max(1, ended + (not end) - before - answer))
+
+
+def _end(tokenizer: Any, behind: str) -> str:
+    """What a student has to write of the text behind an answer: as far as a control token."""
+    special = [
+        token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special
+    ]
+    ends = [behind.index(text) + len(text) for text in special if text in behind]
+    return behind[: min(ends)] if ends else ""
 
 
 def _renderer(folder: Path) -> Render | None:
@@ -199,13 +209,15 @@ def _renderer(folder: Path) -> Render | None:
 
 
 def _template(folder: Path, config: dict[str, Any]) -> str:
-    """The chat template, from its own file or from tokenizer_config.json."""
+    """The chat template, from its own file, from tokenizer_config.json, or as published."""
     path = folder / "chat_template.jinja"
     if path.is_file():
         return path.read_text(encoding="utf-8")
-    found = config["chat_template"]
+    found = config.get("chat_template") or published_template(folder)
     if isinstance(found, list):  # several by name, in older files
         found = next(one["template"] for one in found if one["name"] == "default")
+    if not found:
+        raise LookupError(f"{folder} has no chat template")
     return str(found)
 
 

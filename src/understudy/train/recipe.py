@@ -38,8 +38,8 @@ LONGEST_TINY = 2_048
 SCORED_ROWS = 64
 """Most validation rows that are answered at an evaluation."""
 MICRO_BATCH_TOKENS = 8_192
-_SPARE_TOKENS = 16
-"""Room beyond the longest row, should a token more be counted by the trainer."""
+SPARE_TOKENS = 16
+"""Room beyond the longest row, should the trainer count a token more, or fewer."""
 
 _ASKED = "as asked"
 TRIALS = "Trials: "
@@ -83,7 +83,7 @@ def choose(
     if not lengths:
         raise UsageError("There are no training rows", "Freeze a dataset with more examples")
     given = _checked({"method": method} | dict(overrides or {}))
-    settings: dict[str, Any] = {"seed": seed}
+    settings: dict[str, Any] = _checked({"seed": seed})
     why: list[str] = []
 
     def take(name: str, value: Any, reason: str) -> Any:
@@ -94,7 +94,7 @@ def choose(
         return value
 
     if student == TINY:
-        _tiny(take, lengths)
+        _tiny(take, lengths, given)
     else:
         check_folder(Path(student), weights=local)
         answering = _validation_rows(validation_rows, len(lengths))
@@ -135,11 +135,16 @@ def tried(recipe: Recipe) -> bool:
     return any(line.startswith(TRIALS) for line in recipe.why)
 
 
-def _tiny(take: Take, lengths: Sequence[int]) -> None:
+def _tiny(take: Take, lengths: Sequence[int], given: Mapping[str, Any]) -> None:
     # A system message that all rows share is known by heart: only what differs is read.
     stretch = min(2.0, max(1.0, (median(lengths) - min(lengths)) / TINY_SHORT))
     usual = round(48 / stretch)
     passes = round(min(60.0, max(1.0, TINY_STEPS * usual / len(lengths))), 1)
+    if given.get("base_share"):
+        raise UsageError(
+            "A tiny student starts from nothing, so it has no answers to keep",
+            "Leave base_share out, or choose another student",
+        )
     if take("method", "full", "a tiny student starts from nothing, so all weights learn") != "full":
         raise UsageError("A tiny student is trained in full", "Leave the method out")
     passes = take("epochs", passes, f"{rules.read(passes, len(lengths))}, measured to be enough")
@@ -174,8 +179,11 @@ def _pretrained(
     if method != "full":
         tokens = rules.answer_tokens(lengths, answers)
         take("lora_rank", *rules.lora_rank(shape, tokens))
-    longest = min(shape.context, max(lengths) + _SPARE_TOKENS)
-    take("max_tokens", longest, f"the longest row has {max(lengths):,} tokens")
+    longest = min(shape.context, max(lengths) + SPARE_TOKENS)
+    if take("max_tokens", longest, f"the longest row has {max(lengths):,} tokens") > shape.context:
+        raise UsageError(
+            f"The student reads no more than {shape.context:,} tokens", "Ask for fewer max_tokens"
+        )
     half = bool(machine and machine.trains_in_bf16)
     place = "a GPU" if machine and machine.gpu else "a processor"
     take("packing", True, "rows end to end pad nothing, and what all begin with is read once")
@@ -226,6 +234,8 @@ _LEAST: dict[str, Any] = {
 def _checked(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The settings asked for, each of its type. Raises UsageError naming the first wrong one."""
     asked = {name: value for name, value in overrides.items() if value is not None}
+    if "why" in asked:
+        raise UsageError("why is no setting: it is what explains them", f"Settings: {_names()}")
     try:
         valid = Recipe(**{**_LEAST, **asked})
     except (ValidationError, TypeError, ValueError) as error:
