@@ -16,7 +16,7 @@ demo: .venv/train    ## the whole way offline: describe, generate, train, evalua
 	@echo "the command is .venv/bin/understudy; \`. .venv/bin/activate\` puts it on the PATH"
 
 test: .venv/dev      ## the tests
-	.venv/bin/pytest
+	.venv/bin/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: .venv/dev     ## format, lint, types, floors
 	.venv/bin/ruff format --check .

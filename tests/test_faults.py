@@ -329,13 +329,15 @@ def test_what_ends_the_command(kind: str, understudy: Cli, tmp_path: Path) -> No
         ) as provider,
     ):
         project = made_project(understudy, tmp_path / "p")
-        command = ("generate", "40", "-p", project, *teacher(provider, "durations"))
-        done = understudy(*command, "--per-call", "40", env=environment(concurrency=AT_ONCE))
+        inputs = tmp_path / "inputs.txt"
+        inputs.write_text("".join(f"{number} minutes\n" for number in range(2, 42)))
+        command = ("generate", "-p", project, *teacher(provider, "durations"))
+        done = understudy(*command, "--inputs", inputs, env=environment(concurrency=AT_ONCE))
         one_line(done, 5, *ENDS[kind])
         assert 5 < provider.requests() <= 5 + AT_ONCE
         assert states(project)["settled"] == 5
         assert states(project)["failed_unpaid"] == provider.requests() - 5
-        assert len(examples(project)) == 2  # after spec, plan and inputs
+        assert len(examples(project)) == 4  # after the spec
         assert not other.log.read_text()
         must_agree(project, provider)
 

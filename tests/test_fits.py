@@ -18,7 +18,7 @@ from students import SYSTEM, make_folder, numbers, recipe, write_dataset
 from understudy.errors import SetupError
 from understudy.run import Recipe
 from understudy.train import lengths, machine
-from understudy.train.fits import Machine, Shape, estimate
+from understudy.train.fits import Machine, Shape, estimate, saving_bytes
 from understudy.train.largest import advice, choose_fitting
 from understudy.train.machine import Gpu, look
 from understudy.train.rows import encode_rows, read_rows
@@ -330,6 +330,18 @@ def test_a_measured_speed_beats_a_guessed_one() -> None:
     assert low < 100 < high < 2 * low
 
 
+def test_saving_is_counted() -> None:
+    """Adapters are merged tensor by tensor; what has to be read anew for it counts whole."""
+    shape, asked = Shape.of_config(LLAMA_7B), recipe(method="qlora", lora_rank=16, max_tokens=64)
+    float32 = shape.parameters * 4
+    assert saving_bytes(shape, asked) < estimate(shape, asked, [64], HERE).memory_bytes < float32
+    for other in (replace(shape, stored_bytes=1), replace(shape, experts=8, experts_used=2)):
+        assert estimate(other, asked, [64], HERE).memory_bytes > other.parameters * 4
+        assert saving_bytes(other, asked) > other.parameters * 4
+    full = recipe()
+    assert saving_bytes(shape, full) > shape.parameters * (4 + 8 + 2)
+
+
 # -- smaller -----------------------------------------------------------------------------------
 
 
@@ -356,3 +368,23 @@ def test_smaller_ends_and_keeps_the_order(asked: Recipe, rows: list[int], adapte
         assert after.batch_size == asked.batch_size
         current, reached, steps = after, stage, steps + 1
         assert steps < 40
+
+
+@settings(max_examples=60)
+@given(
+    recipes,
+    row_lengths,
+    st.sets(st.sampled_from(["method", "max_tokens", "gradient_checkpointing", "learning_rate",
+                             "micro_batch_tokens", "lora_rank"])),
+)  # fmt: skip
+def test_every_setting_that_was_asked_for_stays(
+    asked: Recipe, rows: list[int], fixed: set[str]
+) -> None:
+    """Where memory is short everything else is tried, and these are never touched."""
+    shape, short = Shape.of_config(LLAMA_7B), replace(HERE, free_bytes=6 * GB)
+    for here in (HERE, short, replace(HERE, free_bytes=40 * GB)):
+        chosen = choose_fitting(shape, asked, rows, here, fixed=fixed).recipe
+        assert {name: getattr(chosen, name) for name in fixed} == {
+            name: getattr(asked, name) for name in fixed
+        }
+        assert (chosen.method == "full") == (chosen.lora_rank == 0)

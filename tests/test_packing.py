@@ -22,6 +22,22 @@ def make(family: str) -> Any:
     import transformers as hf
 
     kinds: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+        "phimoe": (
+            hf.PhimoeConfig,
+            hf.PhimoeForCausalLM,
+            {"sliding_window": 32, "num_local_experts": 2, "pad_token_id": 0},
+        ),
+        "llama4": (
+            hf.Llama4TextConfig,
+            hf.Llama4ForCausalLM,
+            {"attention_chunk_size": 32, "head_dim": 8, "intermediate_size_mlp": 48}
+            | {"num_local_experts": 2, "num_experts_per_tok": 1, "pad_token_id": 0},
+        ),
+        "gemma3": (
+            hf.Gemma3TextConfig,
+            hf.Gemma3ForCausalLM,
+            {"sliding_window": 32, "head_dim": 8},
+        ),
         "llama": (hf.LlamaConfig, hf.LlamaForCausalLM, {}),
         "qwen": (hf.Qwen3Config, hf.Qwen3ForCausalLM, {"head_dim": 16}),
         "gemma": (hf.GemmaConfig, hf.GemmaForCausalLM, {"head_dim": 32}),
@@ -207,3 +223,18 @@ def test_a_model_that_cannot_be_packed_is_found_out() -> None:
     for family in FAMILIES:
         assert packs(make(family), data)
         assert packs(make(family), data, shared=SHARED)
+
+
+@pytest.mark.parametrize(
+    ("family", "length", "packed"),
+    [("phimoe", 40, False), ("phimoe", 30, True), ("llama4", 40, False), ("gemma3", 40, True)],
+)
+def test_a_window_that_packed_rows_would_not_have_is_found_out(
+    family: str, length: int, packed: bool
+) -> None:
+    """Rows longer than a window that a mask alone keeps are padded, however short the trial is."""
+    from understudy.train.packing import packs
+
+    drawn = [[(7 * n + row) % 59 + 5 for n in range(length)] for row in range(2)]
+    labels = [[*[NOT_LEARNT] * (length - 5), *row[-5:]] for row in drawn]
+    assert packs(make(family), Encoded(drawn, labels, cut=0, dropped=0)) == packed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from students import make_folder, numbers, write_dataset
 from understudy.errors import UsageError
+from understudy.project import Project
 from understudy.run import Method, Recipe
 from understudy.train import fits, rules
+from understudy.train.job import Job
 from understudy.train.machine import Gpu, Machine
 from understudy.train.recipe import choose, explain
 from understudy.train.shape import Shape
@@ -151,6 +156,77 @@ def test_overrides_are_kept_and_decide_what_follows(llama: str) -> None:
     assert told["epochs"] == told["learning_rate"] == "as asked."
     with pytest.raises(UsageError, match="lora_rank"):
         choose(llama, [100], overrides={"lora_rank": 0})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ({"epochs": float("inf")}, "epochs"),
+        ({"epochs": 1e300}, "epochs"),
+        ({"learning_rate": float("inf")}, "learning_rate"),
+        ({"weight_decay": float("nan")}, "weight_decay"),
+        ({"seed": 10**20}, "seed"),
+        ({"batch_size": 10**20}, "batch_size"),
+        ({"why": ["x"]}, "why is no setting"),
+        ({"max_tokens": 4097}, "no more than 4,096 tokens"),
+    ],
+)
+def test_what_no_training_can_do_is_refused(
+    llama: str, overrides: dict[str, Any], named: str
+) -> None:
+    """One line names the setting, before anything is planned."""
+    with pytest.raises(UsageError, match=named) as refused:
+        choose(llama, [100] * 50, overrides=overrides)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_seed_of_the_project_is_checked_too(llama: str) -> None:
+    """However it was given."""
+    with pytest.raises(UsageError, match="seed"):
+        choose(llama, [100] * 50, seed=10**20)
+
+
+def test_tiny_has_nothing_to_keep() -> None:
+    """A student that starts from nothing is not mixed with its own answers."""
+    with pytest.raises(UsageError, match="no answers to keep"):
+        choose("tiny", [60] * 100, overrides={"base_share": 0.5})
+    assert choose("tiny", [60] * 100, overrides={"base_share": 0}).base_share == 0
+
+
+@pytest.mark.parametrize(("rows", "patience"), [(19, 0), (20, 2)])
+def test_few_validation_rows_end_nothing_early(llama: str, rows: int, patience: int) -> None:
+    """Nineteen answers are no ground to stop on; twenty are."""
+    assert choose(llama, [100] * 500, validation_rows=rows).patience == patience
+
+
+def test_the_weights_of_a_local_student_decide_what_is_resumed(small: str, tmp_path: Path) -> None:
+    """Other weights of the same size, in the same folder, are another training."""
+    dataset = write_dataset(tmp_path / "data", numbers(0, 4))
+    recipe, weights = choose(small, [100] * 4), Path(small) / "model.safetensors"
+
+    def inputs(student: str) -> str:
+        return Job(tmp_path / "run", dataset, student, recipe).inputs()
+
+    before, hub, tiny = inputs(small), inputs("hf:a/b@1"), inputs("tiny")
+    assert inputs(small) == before
+    os.utime(weights, ns=(1, 1))
+    assert inputs(small) != before
+    assert (inputs("hf:a/b@1"), inputs("tiny")) == (hub, tiny)
+
+
+def test_prompts_beyond_the_context_are_refused_before_a_run_is_made(tmp_path: Path) -> None:
+    """No row has room for an answer, which is known before anything is started."""
+    student = make_folder(tmp_path / "student")
+    with (tmp_path / "own.csv").open("w", newline="") as file:
+        long = [(f"{asked} " * 300, answer) for asked, answer in numbers(0, 60)]
+        csv.writer(file).writerows([("prompt", "response"), *long])
+    project = Project.new(tmp_path / "p", "Reverse a number", {"student": str(student)})
+    project.import_examples(tmp_path / "own.csv")
+    project.freeze()
+    with pytest.raises(UsageError, match="none has an answer within 512 tokens"):
+        project.train()
+    assert not [event for event in project.events() if event.kind == "train.start"]
+    project.close()
 
 
 # -- the rules ---------------------------------------------------------------------------------

@@ -26,6 +26,8 @@ from understudy.models.rendering import (
     stop_ids,
     turn_end,
 )
+from understudy.train import lengths
+from understudy.train.rows import Row, encode_rows
 
 pytestmark = pytest.mark.filterwarnings("default")  # of the libraries that train
 
@@ -154,3 +156,24 @@ def test_a_student_of_each_family_trains_and_answers(name: str, tmp_path: Path) 
     reply = asyncio.run(ask())
     assert reply.output_tokens <= 8
     assert not any(token in reply.text for token in family.special)
+
+
+@EVERY
+def test_lengths_of_no_family_are_too_short(name: str, tmp_path: Path) -> None:
+    """Counted without transformers: a long system message is there, and what is text counts so.
+
+    A few tokens more do no harm; one less would cut an answer.
+    """
+    long = Message("system", f"{SYSTEM} " * 20)
+    rows = [Row(n, (long, *ASKED[1:]), f"{n} backwards") for n in range(10, 14)]
+    rows += [Row(n, (long, *LONGER[1:]), f"{n} backwards") for n in range(14, 17)]
+    folder = make_student(tmp_path / "student", FAMILIES[name])
+    real = encode_rows(load_tokenizer(folder), rows, max_tokens=10**6)
+    counted = lengths.of_rows(folder, rows)
+    more = [ours - its for ours, its in zip(counted.tokens, real.lengths, strict=True)]
+    assert min(more) >= 0
+    assert max(more) <= 3
+    assert counted.answers == real.answer_lengths
+    spelling = [*rows, Row(17, (long, Message("user", f"{SPELLED} " * 9)), "17 backwards")]
+    shown = encode_rows(load_tokenizer(folder), spelling, max_tokens=10**6)
+    assert lengths.of_rows(folder, spelling).tokens[-1] >= shown.lengths[-1]

@@ -18,8 +18,8 @@ from students import CHATML, make_folder, numbers, recipe, train_here, write_dat
 from understudy import train
 from understudy.errors import SetupError, UnderstudyError
 from understudy.run import Recipe, Run
+from understudy.train import checkpoint, out_of_memory
 from understudy.train import fitted as fitting
-from understudy.train import out_of_memory
 from understudy.train.checkpoint import fault
 from understudy.train.fitted import fitted
 from understudy.train.job import Job, reading_order
@@ -120,6 +120,89 @@ SAVE = (
 )
 
 
+MERGE = (
+    "from understudy.train import merge\n"
+    "def full(*_given):\n"
+    "    raise MemoryError('Unable to allocate memory for the merge')\n"
+    "merge.write = full\n"
+)
+
+
+def test_a_finished_training_is_not_trained_anew_for_want_of_memory(
+    dataset: Path, wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No room to merge: it ends, however often, with its checkpoint and adapter kept.
+
+    What it needs is said, and with memory enough the same command has only to save.
+    """
+    settings = recipe(
+        epochs=1, method="lora", lora_rank=4, matrix_learning_rate=0, recut_share=0, save_steps=3
+    )
+    run = Run(1, 1, str(wide), tmp_path / "run", settings)
+    inputs = Job(run.folder, dataset, str(wide), settings).inputs()
+    forks(monkeypatch, before=MERGE)
+    for _attempt in range(2):
+        events = list(fitted(run, dataset))
+        kinds = [event.kind for event in events]
+        assert kinds[-2:] == ["train.out_of_memory", "train.failed"]
+        assert "train.smaller" not in kinds
+        assert "saving needs about" in events[-1].data["message"]
+        assert "goes on from there" in events[-1].data["fix"]
+        assert fault(run.folder / "checkpoint-6", inputs=inputs) is None
+        assert (run.folder / "adapter").is_dir()
+        assert not (run.folder / "model").exists()
+    rest = train_here(run.folder, dataset, settings, student=str(wide))
+    assert rest.losses == {}
+    assert (run.folder / "model").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("said", "over"),
+    [
+        ([("checkpoint", 4), ("checkpoint", 6)], True),
+        ([("checkpoint", 4), ("step", 6)], False),  # an evaluation may still be to come
+        ([("checkpoint", 4), ("best", 2)], True),  # patience had ended it
+        ([("checkpoint", 6), ("loading", 0)], False),  # another training, from its start
+        ([("checkpoint", 6), ("loading", 0), ("resumed", 6)], True),
+        ([("checkpoint", 6), ("loading", 0), ("resumed", 4), ("step", 5)], False),
+        ([], False),
+    ],
+)
+def test_a_training_is_over_when_its_last_step_is_sealed(
+    tmp_path: Path, said: list[tuple[str, int]], over: bool
+) -> None:
+    """What was trained is told from what was not by what the last trainer said."""
+    lines = [
+        json.dumps({"kind": f"train.{kind}", "data": {"step": step, "steps": 6}})
+        for kind, step in [("loading", 0), *said]
+    ]
+    (tmp_path / "events.jsonl").write_text("\n".join(lines) + '\n{"kind": "tor')
+    assert out_of_memory.trained(tmp_path) == over
+    assert out_of_memory.data(tmp_path, "no room")["trained"] == over
+
+
+def test_a_whole_checkpoint_of_another_training_is_kept_until_there_is_one_to_replace_it(
+    tmp_path: Path,
+) -> None:
+    """It is put aside, found by its own training again, and goes when a newer one is sealed."""
+    for step in (4, 6):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "weights").write_text("of hours")
+        checkpoint.seal(tmp_path / f"checkpoint-{step}", inputs="one")
+    found = checkpoint.newest(tmp_path, inputs="other")
+    assert (found.step, found.folder) == (0, None)
+    assert found.removed[0] == "checkpoint-6 belongs to another training"
+    assert list(tmp_path.glob("checkpoint-*")) == []
+    assert checkpoint.newest(tmp_path, inputs="one").step == 6
+    assert fault(tmp_path / "checkpoint-4", inputs="one") is None
+    checkpoint.newest(tmp_path, inputs="other")
+    (tmp_path / "checkpoint-2").mkdir()
+    checkpoint.seal(tmp_path / "checkpoint-2", inputs="other")
+    checkpoint.rotate(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
+    assert checkpoint.newest(tmp_path, inputs="one").step == 0
+
+
 def test_no_memory_to_save_the_model(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,13 +233,13 @@ def test_a_full_disk_leaves_the_older_checkpoint(
     """A checkpoint that cannot be written: exit code 9, the one before it is whole, and goes on."""
     settings = recipe(epochs=2, save_steps=4)
     train_here(tmp_path / "run", dataset, settings, at=4)
-    checkpoint = max((tmp_path / "run").glob("checkpoint-*"))
+    before = max((tmp_path / "run").glob("checkpoint-*"))
     forks(monkeypatch, FSIZE=1_000_000)
     last = list(fitted(Run(1, 1, "tiny", tmp_path / "run", settings), dataset))[-1]
     assert (last.kind, last.data["exit_code"]) == ("train.failed", 9)
     assert not (tmp_path / "run" / "model").exists()
     inputs = Job(tmp_path / "run", dataset, "tiny", settings).inputs()
-    assert fault(checkpoint, inputs=inputs) is None
+    assert fault(before, inputs=inputs) is None
     rest = train_here(tmp_path / "run", dataset, settings)
     whole = train_here(tmp_path / "whole", dataset, settings)
     assert rest.losses == pytest.approx(

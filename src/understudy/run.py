@@ -25,9 +25,9 @@ class Recipe(BaseModel):
     )
     epochs: float = Field(gt=0, le=1_000, description="passes over the training split")
     batch_size: int = Field(gt=0, le=MOST, description="examples per optimizer step")
-    learning_rate: float = Field(gt=0, le=10, description="peak rate of AdamW")
+    learning_rate: float = Field(gt=0, description="peak rate of AdamW")
     matrix_learning_rate: float = Field(
-        0.0, ge=0, le=10, description="peak rate of Muon on weight matrices; 0: AdamW on everything"
+        0.0, ge=0, description="peak rate of Muon on weight matrices; 0: AdamW on everything"
     )
     weight_decay: float = Field(
         0.0, ge=0, lt=10, description="share of a weight that a step takes off, per learning rate"

@@ -47,7 +47,7 @@ class Manifest:
     parity: int
     """Held-out prompts that were answered to the letter as before."""
     sha256: dict[str, str]
-    """Of each file, by name."""
+    """Of each file, by its name in the folder."""
 
 
 def export(
@@ -60,13 +60,15 @@ def export(
     """
     check_folder(model_folder)
     _check_target(target)
-    files = [path for path in sorted(model_folder.iterdir()) if path.suffix in SUFFIXES]
+    files = [path for path in _files(model_folder) if path.suffix in SUFFIXES]
     with _disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         _check_room(target.parent, files)
         with _appearing(target) as fresh:
             for path in files:
-                shutil.copyfile(path, fresh / path.name)
+                copy = fresh / path.relative_to(model_folder)
+                copy.parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, copy)
             records = check(model_folder, fresh, parity_items)
             _write(fresh / "parity.json", {"prompts": len(records), "replayed": records})
             text = card_text(
@@ -78,6 +80,11 @@ def export(
             )
             (fresh / "README.md").write_text(text, encoding="utf-8")
             return _seal(fresh, target, parity=len(records))
+
+
+def _files(folder: Path) -> list[Path]:
+    """Every file in ``folder`` and in its subfolders (more chat templates), in order."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _check_target(target: Path) -> None:
@@ -137,16 +144,19 @@ def _appearing(target: Path) -> Iterator[Path]:
 def _seal(fresh: Path, target: Path, *, parity: int) -> Manifest:
     """Flush every file and write the manifest, last."""
     listed: dict[str, dict[str, Any]] = {}
-    for path in sorted(fresh.iterdir()):
+    for path in _files(fresh):
         with path.open("rb+") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             os.fsync(file.fileno())
-        listed[path.name] = {"bytes": path.stat().st_size, "sha256": digest}
+        listed[path.relative_to(fresh).as_posix()] = {
+            "bytes": path.stat().st_size,
+            "sha256": digest,
+        }
     _write(fresh / MANIFEST, {"made_by": MADE_BY, "files": listed})
     return Manifest(
         folder=target,
         files=len(listed) + 1,
-        bytes=sum(path.stat().st_size for path in fresh.iterdir()),
+        bytes=sum(path.stat().st_size for path in _files(fresh)),
         parity=parity,
         sha256={name: facts["sha256"] for name, facts in listed.items()},
     )

@@ -109,6 +109,8 @@ class Ledger:
         self._flying: dict[str, _Flight] = {}
         self._landed = asyncio.Event()  # set when the last one has
         self._sent_before = self._keys()
+        self._refused: ProviderRefused | None = None  # the last that was for good,
+        self._told: ProviderRefused | None = None  # and the last that a caller was told of
         self._held = 0  # calls of ours that hold a reserve
         self._freed = asyncio.Event()  # set for a moment whenever one of them is booked
         self._output_tokens = 0.0  # of a reply, as they go
@@ -195,7 +197,7 @@ class Ledger:
     # -- one call --------------------------------------------------------------------------
 
     async def _call(self, key: str, request: Request) -> Reply:
-        tries = _Tries()
+        tries, told = _Tries(), self._told
         if int(key[:15], 16) in self._sent_before:
             row = await self._commits.submit(self._find, key)
             resend = self._resend_unknown
@@ -205,6 +207,8 @@ class Ledger:
             body = self._endpoint.prepare(request)
             turn = await self._pace.turn(self._tokens(body, request))
             try:
+                if self._refused is not None and self._refused is not told:
+                    raise self._refused  # for good, and nobody knew yet when this call was made
                 found = await self._begin(key, request, body)
                 if found is None:
                     continue
@@ -240,7 +244,9 @@ class Ledger:
         try:
             raw, limits = await self._endpoint.send(body)
         except ProviderRefused as error:
+            self._refused = error
             await self._book(calls.freed(sent, error.what))
+            self._told = error
             raise
         except Unpaid as error:
             booked = self._book(calls.freed(sent, error.what))

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MARK = "DONE.json"
+ASIDE = "aside"
+"""In the run's folder: whole checkpoints of other inputs, until the run has one of its own."""
+_OTHER = "belongs to another training"
 _BLOCK = 1 << 20
 
 
@@ -41,15 +44,40 @@ def seal(folder: Path, *, inputs: str) -> None:
 
 
 def newest(run_folder: Path, *, inputs: str) -> Found:
-    """Find the newest whole checkpoint made from ``inputs``; delete those that are not whole."""
+    """Find the newest whole checkpoint made from ``inputs``.
+
+    Those that are not whole are deleted. Whole ones of another training are put aside, to be found
+    by it again, and deleted once this one has a checkpoint of its own.
+    """
     removed: list[str] = []
     for folder in reversed(_all(run_folder)):
         reason = fault(folder, inputs=inputs)
         if reason is None:
             return Found(folder, _step(folder), tuple(removed))
         removed.append(f"{folder.name} {reason}")
-        shutil.rmtree(folder)
-    return Found(None, 0, tuple(removed))
+        if reason == _OTHER:
+            _put_aside(folder)
+        else:
+            shutil.rmtree(folder)
+    _bring_back(run_folder, inputs=inputs)
+    found = _all(run_folder)
+    return Found(found[-1] if found else None, _step(found[-1]) if found else 0, tuple(removed))
+
+
+def _put_aside(folder: Path) -> None:
+    aside = folder.parent / ASIDE / folder.name
+    aside.parent.mkdir(exist_ok=True)
+    if aside.exists():
+        shutil.rmtree(aside)
+    folder.rename(aside)
+
+
+def _bring_back(run_folder: Path, *, inputs: str) -> None:
+    """Move whole checkpoints of these inputs that were put aside to their place again."""
+    for folder in _all(run_folder / ASIDE):
+        place = run_folder / folder.name
+        if not place.exists() and fault(folder, inputs=inputs) is None:
+            folder.rename(place)
 
 
 def fault(folder: Path, *, inputs: str) -> str | None:
@@ -70,14 +98,15 @@ def fault(folder: Path, *, inputs: str) -> str | None:
         return "is not whole"
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"is damaged ({MARK})"
-    return None if made_from == inputs else "belongs to another training"
+    return None if made_from == inputs else _OTHER
 
 
 def rotate(run_folder: Path, *, keep: int = 2, best: int | None = None) -> None:
     """Delete all but the newest ``keep`` checkpoints and the one of step ``best``.
 
-    Called only when the newest is sealed.
+    Called only when the newest is sealed; those of another training are then of no use.
     """
+    shutil.rmtree(run_folder / ASIDE, ignore_errors=True)
     for folder in _all(run_folder)[: -keep or None]:
         if _step(folder) == best:
             continue

@@ -134,7 +134,8 @@ def estimate(
     stored = shape.parameters * shape.stored_bytes
     host = memory.total
     if machine.gpu:  # weights pass through RAM on their way
-        host = _RUNTIME_CPU + int(GB) + shape.parameters * max(2, shape.stored_bytes)
+        passing = max(shape.parameters * max(2, shape.stored_bytes), _merging(shape, recipe))
+        host = _RUNTIME_CPU + int(GB) + passing
     trained = _trained(shape, recipe)
     checkpoint = trained * (4 + _OPTIMIZER_BYTES)
     merged = stored + trained * 4 * (recipe.method != "full")
@@ -177,8 +178,8 @@ def _memory(
         activations = int(activations * _held(recipe))
     logits = _logits(shape, in_pass * max(scored), number)
     gradients, optimizer = trained * 4, trained * _OPTIMIZER_BYTES
-    # Reading maps the stored file and fills the weights; writing copies what it writes.
-    copy = shape.parameters * shape.stored_bytes
+    # Reading maps the stored file and fills the weights; writing copies what it writes, or merges.
+    copy = max(shape.parameters * shape.stored_bytes, _merging(shape, recipe))
     step = gradients + activations + logits
     spread = _FRAGMENTED if machine.gpu else 1.0
     return Memory(
@@ -190,6 +191,30 @@ def _memory(
         copies=0 if machine.gpu else max(0, copy - step),
         runtime=_RUNTIME_GPU if machine.gpu else _runtime(recipe),
     )
+
+
+def _merging(shape: Shape, recipe: Recipe) -> int:
+    """What adapters take to be added to the weights as they are stored, one tensor at a time.
+
+    Experts are stored one by one and held as one tensor, weights of 8 bits or less have scales:
+    these are merged in memory, read anew in float32 where the training held them rounded.
+    """
+    if recipe.method == "full":
+        return 0
+    if shape.experts or shape.stored_bytes < 2:
+        number = 2 if recipe.precision == "bfloat16" else 4
+        rounded = recipe.method == "qlora" or number < shape.stored_bytes
+        return shape.parameters * 4 if rounded else 0
+    widest = max(shape.intermediate, shape.heads * shape.head_size)
+    return shape.hidden * widest * (shape.stored_bytes + 3 * 4)
+
+
+def saving_bytes(shape: Shape, recipe: Recipe) -> int:
+    """RAM that it takes to save the student when all is trained, on a machine without a GPU."""
+    full = recipe.method == "full"
+    held = _weight_bytes(shape, recipe) + _trained(shape, recipe) * (_OPTIMIZER_BYTES + 4)
+    written = shape.parameters * shape.stored_bytes if full else _merging(shape, recipe)
+    return int(_runtime(recipe) + held) + written
 
 
 def _held(recipe: Recipe) -> float:

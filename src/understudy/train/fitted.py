@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from understudy.errors import UnderstudyError
+from understudy.errors import SetupError, UnderstudyError
 from understudy.run import Event, Recipe, Run
-from understudy.train import Training, cancel, follow, lengths, out_of_memory, start
+from understudy.train import Training, cancel, fits, follow, lengths, out_of_memory, start
 from understudy.train.checkpoint import write_atomically
 from understudy.train.job import read_job
 from understudy.train.recipe import TINY
+from understudy.train.shape import Shape
 from understudy.train.smaller import smaller
 
 SMALLER_FILE = "smaller.json"
@@ -30,13 +32,17 @@ def fitted(run: Run, dataset_folder: Path, **options: Any) -> Generator[Event, N
 
     ``options`` are those of ``start``. Each change is an event ``train.smaller`` with ``text`` and
     the whole new ``recipe``; it is remembered in the run's folder, so that an interrupted run
-    does not meet the same wall again. The last event says how it ended, as in ``follow``. If the
-    iterator is closed, the trainer is cancelled.
+    does not meet the same wall again. What ran out of memory when all was trained is not trained
+    anew: it ends, and its checkpoints are kept. The last event says how it ended, as in
+    ``follow``. If the iterator is closed, the trainer is cancelled.
     """
     recipe = remembered(run)
     while True:
         ended = yield from _attempt(start(replace(run, recipe=recipe), dataset_folder, **options))
         if ended is None:
+            return
+        if ended.data["trained"]:
+            yield _not_saved(run, recipe, dataset_folder, ended)
             return
         found = next_smaller(run, recipe, dataset_folder, ended)
         if found is None:
@@ -90,6 +96,17 @@ def remember(run: Run, recipe: Recipe) -> None:
     """Note that ``recipe`` is what fits of the one that was asked for."""
     known = {"asked": run.recipe.model_dump(), "smaller": recipe.model_dump()}
     write_atomically(run.folder / SMALLER_FILE, json.dumps(known, indent=1, ensure_ascii=False))
+
+
+def _not_saved(run: Run, recipe: Recipe, dataset_folder: Path, ended: Event) -> Event:
+    """The end of a training whose result found no room: nothing of it is lost."""
+    need = ""
+    with suppress(SetupError):
+        shape = Shape.of(read_job(run.folder, dataset_folder).base_folder)
+        need = f"; saving needs about {fits.saving_bytes(shape, recipe) / fits.GB:,.1f} GB"
+    message = f"{ended.data['message']}{need}; its last checkpoint is kept"
+    code = UnderstudyError.exit_code
+    return Event("train.failed", {"message": message, "fix": ended.data["fix"], "exit_code": code})
 
 
 def _nothing_left(ended: Event) -> Event:

@@ -30,6 +30,9 @@ _WORDS = (
     "MemoryError",
 )
 _FIX = "Start again: it goes on smaller, from its last checkpoint where it can"
+_FIX_OVER = "Free some memory; the same command goes on from there, with no step left to train"
+_TELLING = ("train.loading", "train.resumed", "train.checkpoint", "train.best")
+"""Events from which it follows whether a step is left to train."""
 
 
 def said(error: BaseException) -> str:
@@ -63,15 +66,43 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def data(run_folder: Path, message: str) -> dict[str, Any]:
-    """What the event says: the last finished step, what happened, what to do."""
-    step = last_step(run_folder).get("step", 0)
+    """What the event says: the last finished step, whether all is trained, what happened."""
+    step, over = last_step(run_folder).get("step", 0), trained(run_folder)
     where = f"behind step {step:,}" if step else "before the first step"
+    where = "when all was trained and had to be saved" if over else where
     return {
         "step": step,
+        "trained": over,
         "message": f"The training ran out of memory {where}: {message}",
-        "fix": _FIX,
+        "fix": _FIX_OVER if over else _FIX,
         "exit_code": UnderstudyError.exit_code,
     }
+
+
+def trained(run_folder: Path) -> bool:
+    """True if the last trainer had no step left to take, and a checkpoint of the last one.
+
+    It is so behind the checkpoint of the last step, and where the best weights were chosen; or
+    from the start, if it went on from such a checkpoint.
+    """
+    said = _telling(run_folder)
+    begun = max((at for at, one in enumerate(said) if one["kind"] == "train.loading"), default=0)
+    done = [one for one in said[begun:] if one["kind"] != "train.loading"]
+    if not done or done[-1]["kind"] == "train.best":
+        return bool(done)
+    step = done[-1]["data"]["step"]
+    sealed = [one["data"] for one in said if one["kind"] == "train.checkpoint"]
+    steps = [one["steps"] for one in sealed if one["step"] == step]
+    return bool(steps) and steps[-1] == step
+
+
+def _telling(run_folder: Path) -> list[dict[str, Any]]:
+    """Those events, the oldest first; the last line may have been torn by a kill."""
+    path = run_folder / EVENTS
+    whole = path.read_bytes().rpartition(b"\n")[0] if path.is_file() else b""
+    marks = [f'"{kind}"'.encode() for kind in _TELLING]
+    lines = [line for line in whole.splitlines() if any(mark in line for mark in marks)]
+    return [event for event in map(json.loads, lines) if event["kind"] in _TELLING]
 
 
 def last_step(run_folder: Path) -> dict[str, Any]:
