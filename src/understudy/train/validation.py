@@ -192,13 +192,19 @@ def looked_at(model: Any) -> Iterator[None]:
     """Evaluation mode for a while; mode, generators and generation settings stay as they were."""
     training, settings = model.training, model.generation_config
     bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    config = model.config.get_text_config()
+    routed = getattr(config, "output_router_logits", None)  # experts' scores break cached answering
     gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     model.eval()
+    if routed:
+        config.output_router_logits = False
     try:
         with torch.random.fork_rng(devices=gpus):
             yield
     finally:
         model.generation_config = bare.generation_config = settings
+        if routed:
+            config.output_router_logits = routed
         model.train(training)
 
 
