@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 
 from understudy import train
 from understudy.run import Recipe, Run
-from understudy.train import lengths
-from understudy.train.fits import Need, Shape, estimate
-from understudy.train.machine import look
+from understudy.train.sizing import lengths
+from understudy.train.sizing.machine import look
+from understudy.train.sizing.need import Need, Shape, estimate
 
 SIZES: dict[str, dict[str, Any]] = {
     "5M": {"hidden_size": 192, "num_hidden_layers": 6, "intermediate_size": 512,

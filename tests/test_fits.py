@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from students import SYSTEM, make_folder, numbers, recipe, write_dataset
 from understudy.errors import SetupError
 from understudy.run import Recipe
-from understudy.train import lengths, machine
-from understudy.train.fits import Machine, Shape, estimate, saving_bytes
-from understudy.train.largest import advice, choose_fitting
-from understudy.train.machine import Gpu, look
 from understudy.train.rows import encode_rows, read_rows
-from understudy.train.smaller import smaller
+from understudy.train.sizing import lengths, machine
+from understudy.train.sizing.largest import advice, choose_fitting
+from understudy.train.sizing.machine import Gpu, look
+from understudy.train.sizing.need import Machine, Shape, estimate, saving_bytes
+from understudy.train.sizing.smaller import smaller
 
 GB = 10**9
 LLAMA_7B = {
@@ -110,7 +110,7 @@ def test_ulimits_count_and_nothing_heavy_is_loaded(tmp_path: Path, kind: str) ->
     code = (
         "import resource, sys; from pathlib import Path\n"
         f"resource.setrlimit(resource.RLIMIT_{kind}, (4_000_000_000, 4_000_000_000))\n"
-        "from understudy.train import fits, largest, lengths, machine, smaller\n"
+        "from understudy.train.sizing import largest, lengths, machine, need, smaller\n"
         "seen = machine.look(Path('.'))\n"
         "print(seen.memory_bytes, seen.free_bytes, seen.limit)\n"
         "assert not {'torch', 'transformers', 'trl', 'numpy'} & sys.modules.keys()\n"

@@ -16,11 +16,12 @@ from students import make_folder, numbers, write_dataset
 from understudy.errors import UsageError
 from understudy.project import Project
 from understudy.run import Method, Recipe
-from understudy.train import fits, rules
+from understudy.train import rules
 from understudy.train.job import Job
-from understudy.train.machine import Gpu, Machine
 from understudy.train.recipe import choose, explain
-from understudy.train.shape import Shape
+from understudy.train.sizing import need as fits
+from understudy.train.sizing.machine import Gpu, Machine
+from understudy.train.sizing.shape import Shape
 
 GB = 10**9
 CPU = Machine(memory_bytes=16 * GB, free_bytes=12 * GB, disk_bytes=500 * GB, cores=4)
@@ -117,7 +118,7 @@ def test_the_method_is_what_fits(
     llama: str, monkeypatch: pytest.MonkeyPatch, machine: Machine, method: str, half: bool
 ) -> None:
     """Seven billion weights: adapters on a large GPU, on 4 bits on a small one, and it fits."""
-    monkeypatch.setattr("understudy.train.largest.can_quantise", lambda: True)
+    monkeypatch.setattr("understudy.train.sizing.largest.can_quantise", lambda: True)
     recipe = choose(llama, [400] * 500, answers=[100] * 500, machine=machine)
     assert recipe.method == method
     assert (recipe.precision == "bfloat16") == half

@@ -26,8 +26,8 @@ from understudy.models.rendering import (
     stop_ids,
     turn_end,
 )
-from understudy.train import lengths
 from understudy.train.rows import Row, encode_rows
+from understudy.train.sizing import lengths
 
 pytestmark = pytest.mark.filterwarnings("default")  # of the libraries that train
 

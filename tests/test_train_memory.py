@@ -19,10 +19,10 @@ from understudy import train
 from understudy.errors import SetupError, UnderstudyError
 from understudy.run import Recipe, Run
 from understudy.train import checkpoint, out_of_memory
-from understudy.train import fitted as fitting
+from understudy.train import shrinking as fitting
 from understudy.train.checkpoint import fault
-from understudy.train.fitted import fitted
 from understudy.train.job import Job, reading_order
+from understudy.train.shrinking import fitted
 
 pytestmark = pytest.mark.filterwarnings("default")  # of the libraries that train
 
@@ -63,7 +63,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings_of(dataset: Path, wide: Path) -> Recipe:
     """A recipe that meets the long row in the second half of its six steps."""
-    from understudy.train import lengths
+    from understudy.train.sizing import lengths
 
     tokens = lengths.of_split(wide, dataset / "train.jsonl").tokens
     asked = recipe(epochs=1, matrix_learning_rate=0, recut_share=0, max_tokens=1_024, save_steps=2)
@@ -275,7 +275,7 @@ def test_every_way_down_is_tried_and_then_it_ends(
         return train.Training(run, process, offset)
 
     monkeypatch.setattr(fitting, "start", start)
-    monkeypatch.setattr("understudy.train.smaller.can_quantise", lambda: True)
+    monkeypatch.setattr("understudy.train.sizing.smaller.can_quantise", lambda: True)
     run = Run(1, 1, str(tmp_path / "none"), tmp_path / "run", recipe(batch_size=2, max_tokens=400))
     events = list(fitted(run, dataset))
     assert [event.kind for event in events].count("train.smaller") == len(tried) - 1
@@ -309,7 +309,7 @@ def test_a_kill_by_the_kernel_is_told_from_others(
     (tmp_path / "events.jsonl").touch()
     process = subprocess.Popen([sys.executable, "-c", said, str(tmp_path / "events.jsonl")])
     run = Run(1, 1, "tiny", tmp_path, recipe())
-    from understudy.train import machine
+    from understudy.train.sizing import machine
 
     training = train.Training(run, process, 0, oom_kills=machine.oom_kills() + kills)
     assert [event.kind for event in train.follow(training)] == ["train.step", kind]

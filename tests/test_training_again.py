@@ -12,7 +12,7 @@ import pytest
 from students import make_folder, numbers
 from understudy.errors import SetupError, UsageError
 from understudy.project import Project, preparing
-from understudy.train import machine
+from understudy.train.sizing import machine
 
 pytestmark = pytest.mark.filterwarnings("default")  # of the libraries that train
 SHORT: dict[str, Any] = {"epochs": 0.2, "evaluations": 0, "patience": 0, "batch_size": 8}

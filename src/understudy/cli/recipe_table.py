@@ -13,8 +13,8 @@ from rich.table import Table
 from understudy.cli.words import printable
 from understudy.errors import UsageError
 from understudy.run import Method
-from understudy.train.fits_words import lines
 from understudy.train.recipe import explain
+from understudy.train.sizing.words import lines
 
 if TYPE_CHECKING:
     from understudy.project.preparing import Prepared

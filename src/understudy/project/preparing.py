@@ -21,12 +21,12 @@ from understudy.project.workplace import Workplace
 from understudy.run import Method, Recipe
 from understudy.store.runs import Frozen
 from understudy.task import Spec
-from understudy.train.fits import Need, estimate
-from understudy.train.largest import advice, choose_fitting
-from understudy.train.lengths import Lengths, of_split
-from understudy.train.machine import Machine, look
 from understudy.train.recipe import SPARE_TOKENS, TINY, choose
-from understudy.train.shape import Shape
+from understudy.train.sizing.largest import advice, choose_fitting
+from understudy.train.sizing.lengths import Lengths, of_split
+from understudy.train.sizing.machine import Machine, look
+from understudy.train.sizing.need import Need, estimate
+from understudy.train.sizing.shape import Shape
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,10 @@ from understudy.project.workplace import Workplace
 from understudy.run import Event, Recipe, Run
 from understudy.store import events, runs
 from understudy.train import launch, trackers
-from understudy.train.fits_words import said
-from understudy.train.fitted import fitted
 from understudy.train.job import NOT_DECIDING
 from understudy.train.recipe import TINY, asked, tried
+from understudy.train.shrinking import fitted
+from understudy.train.sizing.words import said
 from understudy.train.trials import Found, search
 
 _UNFINISHED = ("created", "running", "interrupted", "failed")

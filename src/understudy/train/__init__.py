@@ -27,13 +27,14 @@ from understudy.errors import DiskError, ProjectBusy
 from understudy.run import Event, Run
 from understudy.task import Spec
 from understudy.train import launch as launching
-from understudy.train import machine, out_of_memory, trackers
+from understudy.train import out_of_memory, trackers
 from understudy.train.checkpoint import write_atomically
 from understudy.train.job import LOG_FILE, RUN_FILE
 from understudy.train.local import clean_environment, lock
 from understudy.train.plot import plot
 from understudy.train.progress import EVENTS, mend
 from understudy.train.recipe import choose
+from understudy.train.sizing import machine
 
 __all__ = ["Trainer", "Training", "cancel", "choose", "follow", "start"]
 

@@ -19,9 +19,9 @@ from understudy.errors import UsageError
 from understudy.models.huggingface import check_folder
 from understudy.run import Method, Recipe
 from understudy.train import rules
-from understudy.train.largest import choose_fitting
-from understudy.train.machine import Machine
-from understudy.train.shape import Shape
+from understudy.train.sizing.largest import choose_fitting
+from understudy.train.sizing.machine import Machine
+from understudy.train.sizing.shape import Shape
 
 TINY = "tiny"
 """The student that is made from the training split."""
@@ -71,10 +71,10 @@ def choose(
 ) -> Recipe:
     """Choose a recipe for ``student`` (``tiny``, or a folder) and training rows.
 
-    ``lengths``: size of each row, prompt and answer: tokens for a folder (train/lengths.py), UTF-8
-    bytes for ``tiny``, whose tokenizer is yet to be made. ``answers``: tokens of each answer.
-    ``method``: None chooses. ``machine``: what it has to fit into (largest.py); where nothing does,
-    the recipe is given as it would be on a larger one; None: nothing is known of it.
+    ``lengths``: size of each row, prompt and answer: tokens for a folder (sizing/lengths.py),
+    UTF-8 bytes for ``tiny``, whose tokenizer is yet to be made. ``answers``: tokens of each answer.
+    ``method``: None chooses. ``machine``: what it has to fit into (sizing/largest.py); where
+    nothing does, the recipe is given as it would be on a larger one; None: nothing is known of it.
     ``local``: its weights are in the folder, not config and tokenizer alone.
     ``overrides`` replace what was chosen, by the names of Recipe, and what follows from them is
     chosen accordingly. Raises UsageError for a wrong override or no rows, SetupError for a folder

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from understudy.run import Method
-from understudy.train.shape import Shape
+from understudy.train.sizing.shape import Shape
 
 EPOCHS, MOST_EPOCHS = 3.0, 5.0
 FEW, MANY = 1_000, 25_000

@@ -28,10 +28,10 @@ from understudy.errors import UnderstudyError, UsageError
 from understudy.run import Event, Recipe, Run
 from understudy.task import Spec
 from understudy.train.checkpoint import write_atomically
-from understudy.train.fitted import fitted
 from understudy.train.halving import RUNGS, about_s, grid, halved
 from understudy.train.job import Job
 from understudy.train.recipe import TRIALS
+from understudy.train.shrinking import fitted
 
 RESULT = "trial.json"
 

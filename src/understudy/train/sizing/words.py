@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from understudy.train.fits import GB, Machine, Need, Range
+from understudy.train.sizing.need import GB, Machine, Need, Range
 
 
 def said(need: Need, machine: Machine) -> str:

@@ -23,9 +23,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from understudy.run import Recipe
-from understudy.train.machine import Machine
-from understudy.train.rates import matmul_rate
-from understudy.train.shape import Shape
+from understudy.train.sizing.machine import Machine
+from understudy.train.sizing.rates import matmul_rate
+from understudy.train.sizing.shape import Shape
 
 __all__ = ["Machine", "Memory", "Need", "Range", "Shape", "estimate"]
 

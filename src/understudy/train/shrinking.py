@@ -15,12 +15,13 @@ from typing import Any
 
 from understudy.errors import SetupError, UnderstudyError
 from understudy.run import Event, Recipe, Run
-from understudy.train import Training, cancel, fits, follow, lengths, out_of_memory, start
+from understudy.train import Training, cancel, follow, out_of_memory, start
 from understudy.train.checkpoint import write_atomically
 from understudy.train.job import read_job
 from understudy.train.recipe import TINY
-from understudy.train.shape import Shape
-from understudy.train.smaller import smaller
+from understudy.train.sizing import lengths, need
+from understudy.train.sizing.shape import Shape
+from understudy.train.sizing.smaller import smaller
 
 SMALLER_FILE = "smaller.json"
 """In the run's folder: the recipe that was asked for, and the smaller one that it became."""
@@ -100,11 +101,11 @@ def remember(run: Run, recipe: Recipe) -> None:
 
 def _not_saved(run: Run, recipe: Recipe, dataset_folder: Path, ended: Event) -> Event:
     """The end of a training whose result found no room: nothing of it is lost."""
-    need = ""
+    room = ""
     with suppress(SetupError):
         shape = Shape.of(read_job(run.folder, dataset_folder).base_folder)
-        need = f"; saving needs about {fits.saving_bytes(shape, recipe) / fits.GB:,.1f} GB"
-    message = f"{ended.data['message']}{need}; its last checkpoint is kept"
+        room = f"; saving needs about {need.saving_bytes(shape, recipe) / need.GB:,.1f} GB"
+    message = f"{ended.data['message']}{room}; its last checkpoint is kept"
     code = UnderstudyError.exit_code
     return Event("train.failed", {"message": message, "fix": ended.data["fix"], "exit_code": code})
 

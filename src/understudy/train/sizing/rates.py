@@ -8,7 +8,7 @@ Processors: float32 per core, measured with torch 2.13 on two cores of a Sapphir
 
 from __future__ import annotations
 
-from understudy.train.machine import Machine
+from understudy.train.sizing.machine import Machine
 
 TERA = 1e12
 _GPUS = (  # the first name that is part of nvidia-smi's

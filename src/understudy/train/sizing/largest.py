@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from understudy.run import Method, Recipe
-from understudy.train.fits import GB, Machine, Need, Shape, estimate
-from understudy.train.smaller import SHORTEST, adapters_of, can_quantise
+from understudy.train.sizing.need import GB, Machine, Need, Shape, estimate
+from understudy.train.sizing.smaller import SHORTEST, adapters_of, can_quantise
 
 _ORDER: tuple[Method, ...] = ("full", "lora", "qlora")
 _METHOD_WORDS = {
