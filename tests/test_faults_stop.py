@@ -64,10 +64,10 @@ def test_ctrl_c_where_every_slot_hangs(understudy: Cli, tmp_path: Path) -> None:
     """T12, T40: 64 calls that are never answered; twice Ctrl-C ends in less than five seconds."""
     with serving(tmp_path / "bill", faults=(At("hang", 4, float("inf")),)) as provider:
         project = made_project(understudy, tmp_path / "p")
-        command = ("generate", "100", "-p", project, "--per-call", "100")
+        command = ("generate", "800", "-p", project, "--per-call", "100")
         with subprocess.Popen(
             understudy_command(*command, *teacher(provider, "durations"), "-q"),
-            env=in_environment(concurrency=64, pilot=64),
+            env=in_environment(concurrency=64, pilot=800),
         ) as process:
             until(lambda: asked(provider) >= 64)
             started = time.monotonic()
