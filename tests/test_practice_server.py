@@ -407,12 +407,16 @@ def test_no_reply_comes_before_its_latency():
 
 @pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
 def test_the_process_ends_quietly_on_a_signal(name):
-    """No traceback, exit code 0, although stdin is still open."""
+    """No traceback, although stdin is still open, and however often the signal comes."""
     with started("--seed", "3") as process:
         url = json.loads(process.stdout.readline())["url"]
         assert content(url, chat()) == "2024-03-05"
-        process.send_signal(name)
-        assert process.wait(timeout=10) == 0
+        for _ in range(50_000):
+            process.send_signal(name)
+            time.sleep(0.0002)
+            if process.poll() is not None:
+                break
+        assert process.wait(timeout=10) in (0, -name)  # the last may come after Python is gone
         assert process.stderr.read() == ""
 
 

@@ -58,8 +58,7 @@ class Practice(OpenAICompatible):
         """Close the connections and end the server."""
         await super().close()
         if self._server is not None:
-            self._server.stdin.close()  # type: ignore[union-attr]
-            self._server.terminate()
+            self._server.stdin.close()  # type: ignore[union-attr]  # it ends with that
             self._server.wait()
             self._server.stdout.close()  # type: ignore[union-attr]
             self._server, self._listening = None, False

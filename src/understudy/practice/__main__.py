@@ -72,8 +72,7 @@ async def _serve(options: Options, port: int, *, until_stdin_closes: bool) -> No
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends it anyhow
-            loop.add_signal_handler(name, stop.set)
+        signal.signal(name, lambda *_: loop.call_soon_threadsafe(stop.set))
     async with listening(options, port) as url:
         sys.stdout.write(json.dumps({"url": url}) + "\n")
         sys.stdout.flush()
@@ -81,6 +80,8 @@ async def _serve(options: Options, port: int, *, until_stdin_closes: bool) -> No
             threading.Thread(target=_wait_for_end, args=(loop, stop), daemon=True).start()
         await stop.wait()
         logging.disable()  # that requests in flight are torn is what ending means
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, signal.SIG_IGN)  # the loop that would hear another is ending
 
 
 def _wait_for_end(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
