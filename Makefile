@@ -51,7 +51,12 @@ clean:           ## remove the environment and what the tools left
 	@$(PIP) --editable '.[train,practice]'
 	@touch $@
 
-.venv/dev: .venv/train
+.venv/dev: .venv/train .venv/openai-2
 	@echo "installing what the checks need (once)"
-	@$(PIP) --editable '.[train,qlora,practice,parquet,dev]'
+	@$(PIP) --editable '.[train,qlora,hosted,serve,practice,parquet,dev]'
 	@touch $@
+
+# The generation of OpenAI's SDK before the one that is installed: the server answers both.
+.venv/openai-2: .venv/train
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ \
+		openai==2.54.0 httpx==0.28.1 httpcore==1.0.9 certifi distro
