@@ -77,7 +77,7 @@ def head(path: Path) -> bytes:
     Raises UsageError if there is no such file, if it is not a regular one or holds nothing,
     DiskError if it cannot be read.
     """
-    _check_regular(path)
+    check_regular(path)
     found = b""
     try:
         for chunk in chunks(path):
@@ -92,7 +92,8 @@ def head(path: Path) -> bytes:
     return found
 
 
-def _check_regular(path: Path) -> None:
+def check_regular(path: Path) -> None:
+    """Raise UsageError if ``path`` is no regular file, DiskError if it cannot be looked at."""
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):
