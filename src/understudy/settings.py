@@ -74,6 +74,10 @@ class Settings(BaseModel):
         False, description="send calls again whose outcome is unknown; they may be paid twice"
     )
     offline: bool = Field(False, description="refuse every address but this machine's")
+    bases: dict[str, str] = Field(
+        default_factory=dict,
+        description="names that `serve` answers to, each with its student: NAME=STUDENT,...",
+    )
 
     @field_validator("teacher", "student")
     @classmethod
@@ -81,6 +85,27 @@ class Settings(BaseModel):
         if not name.isprintable():
             raise ValueError("a model name has no control characters")
         return name
+
+    @field_validator("bases", mode="before")
+    @classmethod
+    def _pairs(cls, given: object) -> object:
+        """A table of the file, or NAME=STUDENT,... as an environment and a flag give it."""
+        if not isinstance(given, str):
+            return given
+        pairs = [pair.partition("=") for pair in given.split(",") if pair.strip()]
+        if not all(equals and name.strip() for name, equals, _ in pairs):
+            raise ValueError("it is NAME=STUDENT,...")
+        return {name.strip(): student.strip() for name, _, student in pairs}
+
+    @field_validator("bases")
+    @classmethod
+    def _names(cls, bases: dict[str, str]) -> dict[str, str]:
+        for name, student in bases.items():
+            if not (name.isprintable() and student.isprintable() and name and student):
+                raise ValueError("each base is a name and a student")
+            if name.startswith(("run:", "ft:")) or name == "tiny":
+                raise ValueError(f"{name} has a meaning of its own")
+        return bases
 
 
 class Configured(BaseModel):

@@ -38,7 +38,7 @@ def create(folder: Path, settings: Mapping[str, Any]) -> Database:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         config = folder / CONFIG_FILE
         if not config.exists():
-            _write_private(config, _toml(settings))
+            write_private(config, _toml(settings))
     except FileExistsError:
         raise UsageError(f"{folder} is a file", "Name a folder") from None
     except OSError as error:
@@ -85,10 +85,10 @@ def write_settings(folder: Path, values: Mapping[str, Any]) -> None:
         lines = [line for line in lines if line.split("=")[0].strip() != name]
         if value is not None:
             lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}")
-    _write_private(path, "\n".join(lines) + "\n")
+    write_private(path, "\n".join(lines) + "\n")
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
     """Write all of a file or nothing, for its owner alone; a link planted there is not followed."""
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)

@@ -1,0 +1,60 @@
+"""The application: every route, behind the guard."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from understudy.project.serving import Serving
+from understudy.server import models
+from understudy.server.door import Door
+from understudy.server.errors import ApiError
+from understudy.server.guard import OPEN, Guard, Limits
+
+PARTS = (models,)
+"""Modules whose ``routes()`` are served."""
+
+
+def app(serving: Serving, door: Door, limits: Limits | None = None) -> Starlette:
+    """The server of one project; ``app.state.serving`` is what the routes work with."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await serving.close()
+
+    made = Starlette(
+        routes=[Route(OPEN, _health), *(route for part in PARTS for route in part.routes())],
+        middleware=[Middleware(Guard, door=door, limits=limits or Limits())],
+        exception_handlers={HTTPException: _no_such_route, ApiError: _refuse},
+        lifespan=lifespan,
+    )
+    made.router.redirect_slashes = False
+    made.state.serving = serving
+    return made
+
+
+async def _health(_: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)  # noqa: S101  (what it is registered for)
+    return error.response()
+
+
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    """Unknown paths and methods, in OpenAI's shape."""
+    assert isinstance(error, HTTPException)  # noqa: S101  (what it is registered for)
+    what = f"{request.method} {ascii(request.url.path)[1:-1]}"
+    said = {404: f"unknown request URL: {what}", 405: f"not allowed: {what}"}
+    message = said.get(error.status_code, error.detail)
+    code = {404: "unknown_url", 405: "method_not_supported"}.get(error.status_code)
+    return ApiError(error.status_code, message, code=code, headers=error.headers).response()
