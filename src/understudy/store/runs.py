@@ -14,9 +14,10 @@ from sqlalchemy.dialects.sqlite import insert
 from understudy.example import Example, Split
 from understudy.report import Comparison, Outcome, Report, SystemScore
 from understudy.run import Recipe, Run, RunState
-from understudy.store import schema
+from understudy.store import schema, tasks
 from understudy.store.database import now
 from understudy.store.examples import example_of
+from understudy.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,11 @@ class Frozen:
     fingerprint: str
     counts: dict[str, int]
 
+    @property
+    def own(self) -> bool:
+        """False if it was made from a fine-tuning file: no verb takes such a one as the newest."""
+        return self.task_version > 0
+
 
 def add_dataset(
     connection: sa.Connection,
@@ -37,18 +43,8 @@ def add_dataset(
 ) -> Frozen:
     """Store a dataset; one with the same content is returned as it is, not stored twice."""
     counts = {split: len(examples) for split, examples in splits.items()}
-    made = connection.execute(
-        insert(schema.dataset)
-        .values(
-            task_version=task_version, fingerprint=fingerprint, counts=json.dumps(counts), at=now()
-        )
-        .on_conflict_do_nothing()
-    )
-    table = schema.dataset
-    frozen = _dataset(
-        connection.execute(sa.select(table).where(table.c.fingerprint == fingerprint)).one()
-    )
-    if made.rowcount:
+    frozen, is_new = _add_dataset(connection, task_version, fingerprint, counts)
+    if is_new:
         connection.execute(
             schema.member.insert(),
             [
@@ -60,11 +56,47 @@ def add_dataset(
     return frozen
 
 
+def _add_dataset(
+    connection: sa.Connection, task_version: int, fingerprint: str, counts: Mapping[Split, int]
+) -> tuple[Frozen, bool]:
+    """The dataset of that content, and whether it is stored only now."""
+    table = schema.dataset
+    made = connection.execute(
+        insert(table)
+        .values(
+            task_version=task_version, fingerprint=fingerprint, counts=json.dumps(counts), at=now()
+        )
+        .on_conflict_do_nothing()
+    )
+    same = sa.select(table).where(table.c.fingerprint == fingerprint)
+    return _dataset(connection.execute(same).one()), bool(made.rowcount)
+
+
+def add_dataset_of_file(
+    connection: sa.Connection, task: Task, fingerprint: str, counts: Mapping[Split, int]
+) -> Frozen:
+    """Store a dataset whose rows are those of a file, which is its record: it has no examples.
+
+    Its task is stored with it (``task.version`` is given anew); one with the same content is
+    returned as it is.
+    """
+    table = schema.dataset
+    same = sa.select(table).where(table.c.fingerprint == fingerprint)
+    found = connection.execute(same).one_or_none()
+    if found is not None:
+        return _dataset(found)
+    stored = tasks.add_of_file(connection, task.description, task.spec, task.author)
+    return _add_dataset(connection, stored.version, fingerprint, counts)[0]
+
+
 def dataset(connection: sa.Connection, number: int | None = None) -> Frozen | None:
-    """The dataset of that number, or the newest."""
-    query = sa.select(schema.dataset).order_by(schema.dataset.c.id.desc()).limit(1)
-    if number is not None:
-        query = query.where(schema.dataset.c.id == number)
+    """The dataset of that number, or the newest of the project's own."""
+    table = schema.dataset
+    query = sa.select(table).order_by(table.c.id.desc()).limit(1)
+    if number is None:
+        query = query.where(table.c.task_version > 0)
+    else:
+        query = query.where(table.c.id == number)
     row = connection.execute(query).one_or_none()
     return None if row is None else _dataset(row)
 

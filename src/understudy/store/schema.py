@@ -16,7 +16,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION = 2
+VERSION = 3
 """Number of the newest migration; SQLite's ``PRAGMA user_version`` of an up-to-date project."""
 
 metadata = MetaData()
@@ -27,7 +27,7 @@ _ID = BigInteger().with_variant(Integer, "sqlite")
 task = Table(
     "task",
     metadata,
-    Column("version", Integer, primary_key=True),
+    Column("version", Integer, primary_key=True),  # below 0: of a fine-tuning file, not the project
     Column("description", Text, nullable=False),
     Column("spec", Text),  # JSON; null until somebody wrote it
     Column("author", Text, nullable=False),  # a model name, or "you"
@@ -197,4 +197,34 @@ outcome = Table(
     Column("system", Text, nullable=False),
     Column("outcome", Text, nullable=False),  # JSON
     UniqueConstraint("report_id", "example_id", "system"),
+)
+
+upload = Table(
+    "upload",
+    metadata,
+    Column("number", _ID, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),  # file-...; the name of its file too
+    Column("name", Text, nullable=False),  # as the client called it; never a path
+    Column("purpose", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("at", Text, nullable=False),
+)
+
+job = Table(
+    "job",
+    metadata,
+    Column("number", _ID, primary_key=True),  # the order in which they are trained
+    Column("id", Text, nullable=False, unique=True),  # ftjob-...
+    Column("state", Text, nullable=False),
+    Column("asked", Text, nullable=False),  # JSON of what the client asked for
+    Column("student", Text, nullable=False),  # what the asked model stands for here
+    Column("key", Text, unique=True),  # Idempotency-Key, if one was sent
+    Column("dataset_id", _ID, ForeignKey("dataset.id")),  # null until the files were read
+    Column("run_id", _ID, ForeignKey("run.id"), unique=True),  # null until it is trained
+    Column("error", Text),  # JSON {code, message, param}
+    Column("model", Text),  # the name of the trained student
+    Column("results", Text),  # the upload with what was measured at each step
+    Column("at", Text, nullable=False),
+    Column("ended_at", Text),
 )

@@ -1,4 +1,8 @@
-"""Tasks and plans: every version is kept, the newest one counts."""
+"""Tasks and plans: every version is kept, the newest one counts.
+
+Versions below 0 belong to fine-tuning files: what a file teaches is a task too, since a dataset
+needs one, but it is not the project's own. It never is the newest, and counts among no others.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +14,40 @@ from understudy.store import schema
 from understudy.store.database import now
 from understudy.task import Plan, Spec, Task
 
+_OWN = schema.task.c.version > 0
+
 
 def add(connection: sa.Connection, description: str, spec: Spec | None, author: str) -> Task:
     """Store a new version of the task and return it."""
-    newest = connection.scalar(sa.select(sa.func.max(schema.task.c.version))) or 0
+    newest = connection.scalar(sa.select(sa.func.max(schema.task.c.version)).where(_OWN)) or 0
+    return _add(connection, Task(description, spec, newest + 1, author))
+
+
+def add_of_file(
+    connection: sa.Connection, description: str, spec: Spec | None, author: str
+) -> Task:
+    """Store what a fine-tuning file teaches; the project's own task stays the newest."""
+    lowest = connection.scalar(sa.select(sa.func.min(schema.task.c.version))) or 0
+    return _add(connection, Task(description, spec, min(lowest, 0) - 1, author))
+
+
+def _add(connection: sa.Connection, task: Task) -> Task:
     connection.execute(
         schema.task.insert().values(
-            version=newest + 1,
-            description=description,
-            spec=spec.model_dump_json() if spec else None,
-            author=author,
+            version=task.version,
+            description=task.description,
+            spec=task.spec.model_dump_json() if task.spec else None,
+            author=task.author,
             at=now(),
         )
     )
-    return Task(description, spec, newest + 1, author)
+    return task
 
 
 def latest(connection: sa.Connection) -> Task | None:
     """The newest version, or None if nothing was described yet."""
     row = connection.execute(
-        sa.select(schema.task).order_by(schema.task.c.version.desc()).limit(1)
+        sa.select(schema.task).where(_OWN).order_by(schema.task.c.version.desc()).limit(1)
     ).one_or_none()
     return None if row is None else _task(row)
 
@@ -56,7 +74,9 @@ def versions(connection: sa.Connection) -> list[Task]:
     """Every version, oldest first."""
     return [
         _task(row)
-        for row in connection.execute(sa.select(schema.task).order_by(schema.task.c.version))
+        for row in connection.execute(
+            sa.select(schema.task).where(_OWN).order_by(schema.task.c.version)
+        )
     ]
 
 

@@ -124,7 +124,8 @@ def of_other_versions(connection: sa.Connection, versions: Collection[int]) -> i
 
 def spans(connection: sa.Connection, versions: Collection[int]) -> list[tuple[str, str]]:
     """From when to when each of these versions was the newest; until "~" for the present one."""
-    rows = connection.execute(sa.select(task.c.version, task.c.at).order_by(task.c.version)).all()
+    query = sa.select(task.c.version, task.c.at).where(task.c.version > 0)
+    rows = connection.execute(query.order_by(task.c.version)).all()
     ends = [*(row.at for row in rows[1:]), "~"]
     return [(row.at, end) for row, end in zip(rows, ends, strict=True) if row.version in versions]
 
