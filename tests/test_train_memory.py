@@ -17,6 +17,7 @@ from forked import forks
 from students import CHATML, make_folder, numbers, recipe, train_here, write_dataset
 from understudy import train
 from understudy.errors import SetupError, UnderstudyError
+from understudy.models.out_of_memory import said
 from understudy.run import Recipe, Run
 from understudy.train import checkpoint, out_of_memory
 from understudy.train import shrinking as fitting
@@ -333,6 +334,6 @@ def causes() -> Iterator[BaseException]:
 @pytest.mark.parametrize("error", list(causes()), ids=lambda error: type(error).__name__)
 def test_want_of_memory_is_known_by_any_name(error: BaseException) -> None:
     """Whatever was raised on top of it, the cause is found; another cause is not taken for it."""
-    assert out_of_memory.said(error)
-    assert not out_of_memory.said(SetupError("The model in x cannot be read", "Fetch it again"))
-    assert not out_of_memory.said(OSError(28, "No space left on device"))
+    assert said(error)
+    assert not said(SetupError("The model in x cannot be read", "Fetch it again"))
+    assert not said(OSError(28, "No space left on device"))

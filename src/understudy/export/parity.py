@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from understudy.errors import UnderstudyError
 from understudy.models.huggingface import load_model, load_tokenizer
-from understudy.models.local import generate
+from understudy.models.plain import generate
 from understudy.models.protocol import Request
 from understudy.models.rendering import encode_prompts, stop_ids
 
@@ -68,7 +68,6 @@ def _replay(folder: Path, requests: Sequence[Request]) -> list[Answered]:
             ends=stop_ids(tokenizer, model),
             pad=tokenizer.pad_token_id,
             max_tokens=min(request.max_tokens, MOST_TOKENS),
-            temperature=0.0,
         )
         text = tokenizer.decode(answer, skip_special_tokens=True)
         answered.append(Answered(prompt, answer, text))

@@ -67,6 +67,58 @@ class Reply:
     """True if it was on disk already, so that nothing was bought."""
 
 
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What a local model is asked to write, piece by piece."""
+
+    messages: tuple[Message, ...]
+    max_tokens: int
+    temperature: float = 0.0
+    """0: greedy."""
+    top_p: float = 1.0
+    """Share of probability, from the likeliest token down, that is drawn from."""
+    seed: int | None = None
+    """The same seed draws the same text, whatever is written at the same time; None: any."""
+    stop: tuple[str, ...] = ()
+    """Strings that end the text where the first of them is complete; they are not shown."""
+    top_logprobs: int | None = None
+    """How many likeliest tokens are told with each token; 0: its own alone; None: no logprobs."""
+    schema: dict[str, Any] | None = None
+    """JSON Schema that the text must follow; ``{}``: any JSON object; None: any text."""
+
+
+Likely = tuple[str, float, bytes]
+"""A token, its logprob, its bytes."""
+
+
+class TokenLogprob(NamedTuple):
+    """A token that was written, with natural logarithms of the model's own probabilities.
+
+    Neither temperature nor top_p nor a schema is in them. ``bytes`` may be part of a character.
+    """
+
+    token: str
+    logprob: float
+    bytes: bytes
+    top: tuple[Likely, ...]
+    """The likeliest tokens, the likeliest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A bit of a text that is being written. The texts of all pieces, joined, are the answer."""
+
+    text: str
+    """Whole characters that no stop string can take back."""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finish: str | None = None
+    """On the last piece: ``stop`` if the text ended by itself or at a stop string, else
+    ``length``."""
+    input_tokens: int = 0
+    """On the last piece; also the next."""
+    output_tokens: int = 0
+
+
 class Model(Protocol):
     """Anything that answers."""
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from understudy.example import Message
-from understudy.models.local import answer_text, generate
+from understudy.models.engine.text import answer_text
+from understudy.models.plain import generate
 from understudy.models.rendering import encode_examples, encode_prompts, stop_ids
 from understudy.score import mcnemar_exact
 from understudy.train.checkpoint import write_atomically
@@ -159,7 +160,6 @@ def _answers(model: Any, tokenizer: Any, prompts: Sequence[str], max_tokens: int
                 ends=ends,
                 pad=tokenizer.pad_token_id,
                 max_tokens=max_tokens,
-                temperature=0.0,
             )
             for number, ids in zip(batch, written, strict=True):
                 end = next((at for at, token in enumerate(ids) if token in ends), None)

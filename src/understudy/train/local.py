@@ -24,6 +24,7 @@ from typing import Any, TextIO
 
 from understudy.errors import DiskError, ProjectBusy, UnderstudyError
 from understudy.models.huggingface import first_line, missing_extra
+from understudy.models.out_of_memory import forget, said
 from understudy.train import out_of_memory, ranks, trackers
 from understudy.train.job import LOCK_FILE, read_job
 from understudy.train.progress import EVENTS, EventLog, Stop
@@ -149,8 +150,8 @@ def _failed(run_folder: Path, error: Exception) -> int:
     """Say why, unless another process of this training has already."""
     with contextlib.suppress(MemoryError):
         traceback.print_exception(error)
-    if message := out_of_memory.said(error):
-        out_of_memory.forget(error)
+    if message := said(error):
+        forget(error)
         EventLog(run_folder / EVENTS).say(
             out_of_memory.KIND, **out_of_memory.data(run_folder, message)
         )

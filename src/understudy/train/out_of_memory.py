@@ -1,14 +1,12 @@
-"""Out of memory: how a trainer tells it from other failures, and how its parent does.
+"""Out of memory in training: what the trainer's last event says, and how its parent knows.
 
-A processor's allocator, CUDA, cuBLAS, a reader of weights and Python itself each have words of
-their own for it; the kernel has none, it kills.
+The trainer itself knows by the error (models/out_of_memory); the kernel has no words, it kills.
 """
 
 from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,49 +18,10 @@ EXIT_CODE = 12
 """Of the trainer's process (ENOMEM); the command that runs it ends with 1."""
 _NEAR = 0.9
 """Share of the memory that the last step used, from which on a kill is put down to memory."""
-_WORDS = (
-    "out of memory",  # CUDA, MPS, mimalloc
-    "allocate memory",  # ENOMEM, torch's allocator on a processor
-    "ALLOC_FAILED",  # cuBLAS, cuDNN, cuSPARSE
-    "not enough memory",  # torch's allocator
-    "std::bad_alloc",
-    "failed to map segment",  # a library that is being loaded
-    "MemoryError",
-)
 _FIX = "Start again: it goes on smaller, from its last checkpoint where it can"
 _FIX_OVER = "Free some memory; the same command goes on from there, with no step left to train"
 _TELLING = ("train.loading", "train.resumed", "train.checkpoint", "train.best")
 """Events from which it follows whether a step is left to train."""
-
-
-def said(error: BaseException) -> str:
-    """What ``error``, or one that it came from, says of memory; empty if that was not the cause.
-
-    A reader may have put its own words on top ("the model cannot be read").
-    """
-    for one in _chain(error):
-        text = f"{type(one).__name__}: {one}"
-        if any(words in text for words in _WORDS):
-            return (str(one).strip() or type(one).__name__).splitlines()[0][:300]
-    return ""
-
-
-def forget(error: BaseException) -> None:
-    """Let go of the frames of ``error``, which hold the tensors that filled the memory."""
-    for one in list(_chain(error)):
-        one.__traceback__ = None
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and those that it was raised from or in the handling of."""
-    seen: set[int] = set()
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        one = waiting.pop()
-        if one is not None and id(one) not in seen:
-            seen.add(id(one))
-            yield one
-            waiting += [one.__context__, one.__cause__]
 
 
 def data(run_folder: Path, message: str) -> dict[str, Any]:

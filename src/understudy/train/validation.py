@@ -24,7 +24,8 @@ from torch.nn.functional import cross_entropy
 from transformers import TrainerCallback
 
 from understudy import score
-from understudy.models.local import answer_text, generate
+from understudy.models.engine.text import answer_text
+from understudy.models.plain import generate
 from understudy.models.rendering import encode_examples, stop_ids
 from understudy.run import Recipe
 from understudy.task import Spec
@@ -247,7 +248,6 @@ def _answers(model: Any, tokenizer: Any, rows: HeldOut, most_tokens: int) -> lis
             ends=ends,
             pad=tokenizer.pad_token_id,
             max_tokens=max(1, room - beyond),
-            temperature=0,
         )
         for row, ids in zip(batch, written, strict=True):
             end = next((at for at, token in enumerate(ids) if token in ends), None)
