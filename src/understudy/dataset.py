@@ -96,12 +96,6 @@ def rows(example: Example, system_message: str) -> dict[str, Any]:
     }
 
 
-def size(example: Example, system_message: str) -> int:
-    """UTF-8 bytes of the row: an upper bound of its tokens, whatever the tokenizer."""
-    turns = [*(turn.content for turn in prompt(example, system_message)), example.answer]
-    return sum(len(text.encode("utf-8", "replace")) for text in turns)
-
-
 def prompt(example: Example, system_message: str) -> tuple[Message, ...]:
     """What a model is asked: the example's messages, the task's system message in front.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from understudy import dataset, models
+from understudy import models
 from understudy.errors import UsageError
 from understudy.models import hub
 from understudy.models.huggingface import check_folder, check_template
@@ -22,6 +22,7 @@ from understudy.run import Method, Recipe
 from understudy.store.runs import Frozen
 from understudy.task import Spec
 from understudy.train.recipe import SPARE_TOKENS, TINY, choose
+from understudy.train.rows import read_rows
 from understudy.train.sizing.largest import advice, choose_fitting
 from understudy.train.sizing.lengths import Lengths, of_split
 from understudy.train.sizing.machine import Machine, look
@@ -35,7 +36,8 @@ class Prepared:
 
     frozen: Frozen
     dataset_folder: Path
-    spec: Spec
+    spec: Spec | None
+    """None where rows of a file share no system message: their answers are graded as text."""
     student: str
     """As runs record it."""
     recipe: Recipe
@@ -57,13 +59,38 @@ def prepare(place: Workplace, *, method: Method | None, overrides: Mapping[str, 
     SetupError for a student that cannot be trained.
     """
     frozen = newest_dataset(place)
-    folder = place.folder / "datasets" / str(frozen.id)
     splits, spec = checked_splits(place, frozen), spec_of(place, frozen)
+    folder = dataset_folder(place, frozen)
     write_dataset(folder, splits, spec.system_message, frozen.fingerprint)
-    student, seed = _student(place), place.settings.seed
+    student, seed = place.settings.student, place.settings.seed
+    return prepare_for(place, frozen, spec, student, seed=seed, method=method, overrides=overrides)
+
+
+def dataset_folder(place: Workplace, frozen: Frozen) -> Path:
+    """Where the rows of a dataset lie."""
+    return place.folder / "datasets" / str(frozen.id)
+
+
+def prepare_for(
+    place: Workplace,
+    frozen: Frozen,
+    spec: Spec | None,
+    student: str,
+    *,
+    seed: int,
+    method: Method | None = None,
+    overrides: Mapping[str, Any],
+) -> Prepared:
+    """Choose the recipe of a student for a dataset whose files are written; see whether it fits.
+
+    Raises UsageError for a wrong override or prompts that are too long, SetupError for a student
+    that cannot be trained.
+    """
+    folder = dataset_folder(place, frozen)
+    student = _student(place, student)
     machine = look(place.folder)
     if student == TINY:
-        sizes = [dataset.size(example, spec.system_message) for example in splits["train"]]
+        sizes = [row.bytes for row in read_rows(folder / "train.jsonl")]
         recipe = choose(TINY, sizes, method=method, seed=seed, overrides=overrides)
         return Prepared(frozen, folder, spec, student, recipe, machine)
     base, local = _described(place, student)
@@ -72,7 +99,7 @@ def prepare(place: Workplace, *, method: Method | None, overrides: Mapping[str, 
         str(base),
         rows.tokens,
         answers=rows.answers,
-        validation_rows=len(splits["validation"]),
+        validation_rows=frozen.counts.get("validation", 0),
         method=method,
         machine=machine,
         local=local,
@@ -119,14 +146,14 @@ def _check_prompts(rows: Lengths, max_tokens: int) -> None:
         )
 
 
-def _student(place: Workplace) -> str:
-    """The student's name as runs record it: the same model has one name in every run.
+def _student(place: Workplace, name: str) -> str:
+    """A student's name as runs record it: the same model has one name in every run.
 
     ``tiny``, the absolute folder of a model, or ``hf:org/name@commit``: a model of the hub is
     pinned at its first run in a project, by its config alone, and stays so until a revision is
     named. Raises SetupError with the reason if the hub does not give it.
     """
-    name, offline = place.settings.student, place.settings.offline
+    offline = place.settings.offline
     if name == TINY:
         return name
     if not models.is_hub_id(name):

@@ -50,10 +50,24 @@ def checked_splits(place: Workplace, frozen: Frozen) -> Splits:
 
 
 def spec_of(place: Workplace, frozen: Frozen) -> Spec:
-    """The spec under which the dataset was frozen: a later one does not change what was trained."""
+    """The spec under which the dataset was frozen: a later one does not change what was trained.
+
+    Rows of a fine-tuning file that share no system message have a spec with an empty one.
+    """
     with place.database.read() as connection:
-        spec = tasks.version(connection, frozen.task_version).spec
-    return spec or place.spec
+        task = tasks.version(connection, frozen.task_version)
+    if task.spec is None and not frozen.own:
+        return _of_rows(task.description)
+    return task.spec or place.spec
+
+
+def _of_rows(title: str) -> Spec:
+    """What can be said of rows that bring their system messages themselves, or have none."""
+    said = "as in the file"
+    # Unchecked: a spec that somebody writes has a system message.
+    return Spec.model_construct(
+        title=title, input=said, output=said, kind="text", system_message=""
+    )
 
 
 def all_runs(place: Workplace) -> list[Run]:
@@ -63,9 +77,15 @@ def all_runs(place: Workplace) -> list[Run]:
 
 
 def last_trained(place: Workplace) -> Run | None:
-    """The newest run that succeeded, or None."""
+    """The newest run that succeeded, or None; one of a fine-tuning file only if there is no other.
+
+    What a client of the server trained is not what the project is about to prove or hand over.
+    """
+    with place.database.read() as connection:
+        own = {frozen.id for frozen in runs.datasets(connection) if frozen.own}
     trained = [run for run in all_runs(place) if run.state == "succeeded"]
-    return trained[-1] if trained else None
+    found = [run for run in trained if run.dataset_id in own] or trained
+    return found[-1] if found else None
 
 
 def run_named(place: Workplace, name: str) -> Run:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from understudy import models
 from understudy.errors import SetupError, UnderstudyError
@@ -15,7 +17,8 @@ from understudy.project.shelf import all_runs
 from understudy.project.workplace import Workplace
 from understudy.run import Event, Recipe, Run
 from understudy.store import events, runs
-from understudy.train import launch, trackers
+from understudy.task import Spec
+from understudy.train import launch, never, trackers
 from understudy.train.job import NOT_DECIDING
 from understudy.train.recipe import TINY, asked, tried
 from understudy.train.shrinking import fitted
@@ -40,6 +43,8 @@ class How:
     """Processes on this machine, or an accelerate configuration."""
     report_to: tuple[str, ...] = ()
     """Trackers that are told."""
+    stopped: Callable[[], bool] = never
+    """Asked many times a second; once it says so, the training stops, with a checkpoint."""
 
 
 def train(place: Workplace, prepared: Prepared, how: How) -> Run:
@@ -48,6 +53,17 @@ def train(place: Workplace, prepared: Prepared, how: How) -> Run:
     Raises SetupError if it does not fit this machine, unless ``how.anyway``, and UsageError or
     SetupError if it cannot be launched or reported as asked.
     """
+    make_ready(place, prepared, how)
+    if not how.trials:
+        return _train(place, prepared, how)
+    found = _search(place, prepared, how)
+    run = _train(place, replace(prepared, recipe=found.recipe), how)
+    place.say("train.confirmed", run=run.id, text=found.confirmed(run.metrics))
+    return run
+
+
+def make_ready(place: Workplace, prepared: Prepared, how: How) -> None:
+    """Say whether it fits, and fetch the student; raises as ``train`` does."""
     check(prepared, how)
     if prepared.need is not None:
         place.say("train.fits", text=said(prepared.need, prepared.machine))
@@ -58,12 +74,6 @@ def train(place: Workplace, prepared: Prepared, how: How) -> Run:
         )
     if prepared.student != TINY:
         models.local_folder(prepared.student, offline=place.settings.offline, say=place.say)
-    if not how.trials:
-        return _train(place, prepared, how)
-    found = _search(place, prepared, how)
-    run = _train(place, replace(prepared, recipe=found.recipe), how)
-    place.say("train.confirmed", run=run.id, text=found.confirmed(run.metrics))
-    return run
 
 
 def check(prepared: Prepared, how: How) -> None:
@@ -80,12 +90,12 @@ def _train(place: Workplace, prepared: Prepared, how: How) -> Run:
         if old.state == "succeeded":
             return old
         if old.state in _UNFINISHED:
-            return _follow(place, old, prepared, how)
+            return follow(place, old, prepared.dataset_folder, prepared.spec, how)
     with place.database.write() as connection:
         run = runs.add_run(
             connection, prepared.frozen.id, prepared.student, prepared.recipe, place.folder / "runs"
         )
-    return _follow(place, run, prepared, how)
+    return follow(place, run, prepared.dataset_folder, prepared.spec, how)
 
 
 def _search(place: Workplace, prepared: Prepared, how: How) -> Found:
@@ -125,16 +135,21 @@ def _deciding(recipe: Recipe) -> str:
     return json.dumps(recipe.model_dump(exclude=set(NOT_DECIDING)), sort_keys=True)
 
 
-def _follow(place: Workplace, run: Run, prepared: Prepared, how: How) -> Run:
-    """Run the trainer's processes to their end, storing what they say."""
+def follow(place: Workplace, run: Run, dataset_folder: Path, spec: Spec | None, how: How) -> Run:
+    """Run the trainer's processes to their end, storing what they say; needs ``writing``.
+
+    Begins, or goes on from the last checkpoint. Raises UnderstudyError with the trainer's last
+    words if it ends otherwise than well; the run's state then says how.
+    """
     started = time.monotonic()
     place.say("train.start", run=run.id, student=run.student, why=list(run.recipe.why))
     run = _set(place, replace(run, state="running"))
     last = Event("train.failed", {"message": "the trainer said nothing"})
     at_work = fitted(
         run,
-        prepared.dataset_folder,
-        spec=prepared.spec,
+        dataset_folder,
+        stopped=how.stopped,
+        spec=spec,
         launch=how.launch,
         report_to=how.report_to,
     )

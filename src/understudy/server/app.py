@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,13 +13,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from understudy.project.job_worker import Worker
 from understudy.project.serving import Serving
-from understudy.server import models
+from understudy.server import files, jobs, models
 from understudy.server.door import Door
 from understudy.server.errors import ApiError
 from understudy.server.guard import OPEN, Guard, Limits
 
-PARTS = (models,)
+PARTS = (models, files, jobs)
 """Modules whose ``routes()`` are served."""
 
 
@@ -27,7 +29,10 @@ def app(serving: Serving, door: Door, limits: Limits | None = None) -> Starlette
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        worker = Worker(serving.place)
+        worker.start()
         yield
+        await asyncio.to_thread(worker.stop)
         await serving.close()
 
     made = Starlette(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 
 import sqlalchemy as sa
 
@@ -42,6 +43,37 @@ def last(connection: sa.Connection) -> int:
 def of_kind(connection: sa.Connection, kind: str) -> list[Event]:
     """Every event of that kind, oldest first."""
     query = sa.select(schema.event).where(schema.event.c.kind == kind).order_by(schema.event.c.seq)
+    return [
+        Event(row.kind, json.loads(row.data), row.seq, row.at) for row in connection.execute(query)
+    ]
+
+
+def about(
+    connection: sa.Connection,
+    job: str,
+    run: int | None,
+    kinds: Collection[str],
+    *,
+    since: int,
+    before: int | None = None,
+    limit: int | None = None,
+) -> list[Event]:
+    """Events of those kinds on a job or its run, newest first.
+
+    Only those numbered above ``since``, and below ``before`` if that is given.
+    """
+    table = schema.event
+    theirs = sa.func.json_extract(table.c.data, "$.job") == job
+    if run is not None:
+        theirs |= sa.func.json_extract(table.c.data, "$.run") == run
+    query = (
+        sa.select(table)
+        .where(table.c.seq > since, table.c.kind.in_(kinds), theirs)
+        .order_by(table.c.seq.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        query = query.where(table.c.seq < before)
     return [
         Event(row.kind, json.loads(row.data), row.seq, row.at) for row in connection.execute(query)
     ]

@@ -45,6 +45,8 @@ class Job:
     """Upload with what was measured at each step."""
     at: str = ""
     ended_at: str | None = None
+    since: int = 0
+    """Number of the newest event when it was made: all that is said of it comes later."""
     number: int = field(default=0, compare=False)
 
     @property
@@ -61,6 +63,7 @@ def add(connection: sa.Connection, job: Job) -> Job:
             state=job.state,
             asked=json.dumps(job.asked, ensure_ascii=False),
             student=job.student,
+            since=job.since,
             key=job.key,
             at=now(),
         )
@@ -157,5 +160,6 @@ def _job(row: sa.Row[Any]) -> Job:
         results=row.results,
         at=row.at,
         ended_at=row.ended_at,
+        since=row.since,
         number=row.number,
     )

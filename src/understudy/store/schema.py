@@ -219,6 +219,7 @@ job = Table(
     Column("state", Text, nullable=False),
     Column("asked", Text, nullable=False),  # JSON of what the client asked for
     Column("student", Text, nullable=False),  # what the asked model stands for here
+    Column("since", _ID, nullable=False),  # number of the newest event when it was made
     Column("key", Text, unique=True),  # Idempotency-Key, if one was sent
     Column("dataset_id", _ID, ForeignKey("dataset.id")),  # null until the files were read
     Column("run_id", _ID, ForeignKey("run.id"), unique=True),  # null until it is trained

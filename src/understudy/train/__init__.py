@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -139,15 +139,37 @@ def _wait_until_free(run_folder: Path) -> None:
             return
 
 
-def follow(training: Training) -> Iterator[Event]:
+def at_work(run_folder: Path) -> bool:
+    """True if a trainer is at work in that folder: also one that outlived whoever started it."""
+    if not run_folder.is_dir():
+        return False
+    try:
+        lock(run_folder).close()
+    except ProjectBusy:
+        return True
+    return False
+
+
+def never() -> bool:
+    """A ``stopped`` that lets a training go on to its end."""
+    return False
+
+
+def follow(training: Training, stopped: Callable[[], bool] = never) -> Iterator[Event]:
     """Yield the trainer's events until it has ended; the last one says how.
 
     A line that is still being written is never yielded. A trainer that was killed says nothing
-    itself: the last event is then a ``train.failed`` that says so.
+    itself: the last event is then a ``train.failed`` that says so. ``stopped`` is asked many times
+    a second; once it says so, the trainer is to stop behind its step, with a checkpoint.
     """
-    offset, last = training.offset, ""
+    offset, last, told_at = training.offset, "", 0.0
     while True:
         ended = training.process.poll() is not None
+        if not ended and not told_at and stopped():
+            told_at = time.monotonic()
+            training.process.terminate()
+        elif told_at and time.monotonic() - told_at > _CANCEL_WAIT_S:
+            training.process.kill()
         events, offset = _read_events(training.run.folder / EVENTS, offset)
         for event in events:
             last = event.kind

@@ -228,6 +228,7 @@ def _metrics(trainer: sft.AnswerTrainer) -> dict[str, Any]:
     return {
         "steps": state.global_step,
         "loss": loss,
+        "tokens": trainer.progress.tokens(state.global_step),
         "tokens_per_s": speed["tokens_per_s"],
         "answer_tokens_per_s": speed["answer_tokens_per_s"],
         "peak_memory_mb": peak_memory_mb(),

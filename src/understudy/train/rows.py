@@ -23,6 +23,12 @@ class Row(NamedTuple):
     prompt: tuple[Message, ...]
     answer: str
 
+    @property
+    def bytes(self) -> int:
+        """UTF-8 bytes of all that is said: an upper bound of its tokens, whatever the tokenizer."""
+        texts = [*(turn.content for turn in self.prompt), self.answer]
+        return sum(len(text.encode("utf-8", "replace")) for text in texts)
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:

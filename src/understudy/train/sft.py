@@ -232,6 +232,10 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         self._answer_tokens = _running_totals(encoded.answer_lengths, order, job.recipe.batch_size)
         self.speed = Speed(self._tokens, self._answer_tokens, first_step=0)
 
+    def tokens(self, step: int) -> int:
+        """Tokens read once ``step`` steps are done, padding not counted."""
+        return self._tokens[step]
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start the clock at the step that the training goes on from."""
         self.speed = Speed(self._tokens, self._answer_tokens, first_step=state.global_step)

@@ -7,7 +7,7 @@ the way of computing changes, the next one goes on from the last checkpoint.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from understudy.errors import SetupError, UnderstudyError
 from understudy.run import Event, Recipe, Run
-from understudy.train import Training, cancel, follow, out_of_memory, start
+from understudy.train import Training, cancel, follow, never, out_of_memory, start
 from understudy.train.checkpoint import write_atomically
 from understudy.train.job import read_job
 from understudy.train.recipe import TINY
@@ -28,18 +28,21 @@ SMALLER_FILE = "smaller.json"
 _TOO_SMALL = "Choose a smaller student, free some memory, or train on a larger machine"
 
 
-def fitted(run: Run, dataset_folder: Path, **options: Any) -> Generator[Event, None, None]:
+def fitted(
+    run: Run, dataset_folder: Path, *, stopped: Callable[[], bool] = never, **options: Any
+) -> Generator[Event, None, None]:
     """Train ``run`` and yield its events; when memory runs out, go on smaller.
 
-    ``options`` are those of ``start``. Each change is an event ``train.smaller`` with ``text`` and
-    the whole new ``recipe``; it is remembered in the run's folder, so that an interrupted run
-    does not meet the same wall again. What ran out of memory when all was trained is not trained
-    anew: it ends, and its checkpoints are kept. The last event says how it ended, as in
-    ``follow``. If the iterator is closed, the trainer is cancelled.
+    ``stopped`` is that of ``follow``, ``options`` are those of ``start``. Each change is an event
+    ``train.smaller`` with ``text`` and the whole new ``recipe``; it is remembered in the run's
+    folder, so that an interrupted run does not meet the same wall again. What ran out of memory
+    when all was trained is not trained anew: it ends, and its checkpoints are kept. The last event
+    says how it ended, as in ``follow``. If the iterator is closed, the trainer is cancelled.
     """
     recipe = remembered(run)
     while True:
-        ended = yield from _attempt(start(replace(run, recipe=recipe), dataset_folder, **options))
+        training = start(replace(run, recipe=recipe), dataset_folder, **options)
+        ended = yield from _attempt(training, stopped)
         if ended is None:
             return
         if ended.data["trained"]:
@@ -54,11 +57,13 @@ def fitted(run: Run, dataset_folder: Path, **options: Any) -> Generator[Event, N
         yield Event("train.smaller", {"text": text, "recipe": recipe.model_dump()})
 
 
-def _attempt(training: Training) -> Generator[Event, None, Event | None]:
+def _attempt(
+    training: Training, stopped: Callable[[], bool]
+) -> Generator[Event, None, Event | None]:
     """Yield what a trainer says; return its last event if it ran out of memory."""
     ended = None
     try:
-        for event in follow(training):
+        for event in follow(training, stopped):
             yield event
             ended = event if event.kind == out_of_memory.KIND else None
     finally:

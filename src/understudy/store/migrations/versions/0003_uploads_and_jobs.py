@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("asked", sa.Text(), nullable=False),
         sa.Column("student", sa.Text(), nullable=False),
+        sa.Column("since", _ID, nullable=False),
         sa.Column("key", sa.Text(), nullable=True),
         sa.Column("dataset_id", _ID, nullable=True),
         sa.Column("run_id", _ID, nullable=True),
