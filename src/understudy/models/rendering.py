@@ -23,6 +23,10 @@ _UNMARK = str.maketrans(dict.fromkeys((_OPEN, _CLOSE, _ANSWER), "\ufffd"))
 _PROBE = "A word that no template has by itself"
 
 
+class MessagesRefused(SetupError):
+    """The chat template does not take these roles, or not in this order."""
+
+
 def encode_prompts(tokenizer: Any, prompts: Sequence[Sequence[Message]]) -> list[list[int]]:
     """Token ids of each prompt, rendered by the chat template up to where the answer begins."""
     special = _special_pattern(tokenizer)
@@ -173,7 +177,7 @@ def _apply(tokenizer: Any, turns: Sequence[tuple[str, str]]) -> str:
             add_generation_prompt=turns[-1][0] != "assistant",
         )
     except (TemplateError, TypeError) as error:
-        raise SetupError(
+        raise MessagesRefused(
             f"The student's chat template refuses these messages: {first_line(error)}",
             "Choose a student whose template knows user and assistant turns as they are",
         ) from None

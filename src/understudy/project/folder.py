@@ -81,11 +81,35 @@ def write_settings(folder: Path, values: Mapping[str, Any]) -> None:
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     if not values:
         return
+    # What follows the first [table] belongs to it: settings stand before.
+    first = next((at for at, line in enumerate(lines) if line.lstrip().startswith("[")), len(lines))
+    head, tables = lines[:first], lines[first:]
     for name, value in values.items():
-        lines = [line for line in lines if line.split("=")[0].strip() != name]
+        head = [line for line in head if line.split("=")[0].strip() != name]
+        if isinstance(value, Mapping):
+            tables = _without(tables, name)
         if value is not None:
-            lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}")
-    write_private(path, "\n".join(lines) + "\n")
+            head.append(f"{name} = {_toml_value(value)}")
+    write_private(path, "\n".join(head + tables) + "\n")
+
+
+def _without(lines: list[str], table: str) -> list[str]:
+    """The lines of every other table."""
+    kept, inside = [], False
+    for line in lines:
+        if line.lstrip().startswith("["):
+            inside = line.split("#")[0].strip().strip("[] ") == table
+        if not inside:
+            kept.append(line)
+    return kept
+
+
+def _toml_value(value: Any) -> str:
+    """A JSON string, number or boolean is written the same in TOML; a table is not."""
+    if isinstance(value, Mapping):
+        pairs = (f"{_toml_value(name)} = {_toml_value(one)}" for name, one in value.items())
+        return f"{{ {', '.join(pairs)} }}"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def write_private(path: Path, text: str) -> None:
@@ -100,11 +124,8 @@ def write_private(path: Path, text: str) -> None:
 
 def _toml(settings: Mapping[str, Any]) -> str:
     head = "# Settings of this project; `understudy config` lists them all, with their units.\n"
-    # A JSON string, number or boolean is written the same in TOML.
     return head + "".join(
-        f"{name} = {json.dumps(value, ensure_ascii=False)}\n"
-        for name, value in settings.items()
-        if value is not None
+        f"{name} = {_toml_value(value)}\n" for name, value in settings.items() if value is not None
     )
 
 

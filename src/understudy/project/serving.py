@@ -1,4 +1,4 @@
-"""Which models a project serves, under which names.
+"""Which models a project serves, under which names; each is opened when it is first asked.
 
 run:7, run:latest    a trained student
 ft:BASE:...          the name that a fine-tuning job gave to its student
@@ -8,14 +8,25 @@ tiny                 always there to be trained; there is nothing to talk to bef
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+from understudy import models
 from understudy.errors import UsageError
+from understudy.models.local import Local
+from understudy.models.protocol import Generation, Piece
 from understudy.project.shelf import all_runs, dataset_of, run_named, spec_of
 from understudy.project.workplace import Workplace
 from understudy.run import Run
+from understudy.store import jobs
 from understudy.train.recipe import TINY
+
+MOST_OPEN = 4
+"""Models in memory at the most, but for those that are being asked."""
 
 
 class Served(NamedTuple):
@@ -25,48 +36,77 @@ class Served(NamedTuple):
     """As it is asked for."""
     model: str
     """The model name that it means here: ``run:7``, ``hf:org/name@commit``, ``tiny``."""
-    created: int
+    created: int = 0
     """Seconds since 1970; 0 for a base."""
     system_message: str = ""
     """The task's, for requests that bring none."""
     folder: Path | None = None
     """Where a trained student lies; None for a base."""
 
+    @property
+    def answers(self) -> bool:
+        """False for a student that is made from its data: it can be trained, not asked."""
+        return self.model != TINY
+
+
+class Writer(Protocol):
+    """A model that writes piece by piece."""
+
+    def stream(self, generation: Generation) -> AsyncGenerator[Piece, None]:
+        """The pieces of an answer; closing it ends the writing."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the memory."""
+        ...
+
+
+@dataclass
+class _Open:
+    """A model in memory, or on its way there."""
+
+    coming: asyncio.Task[Writer]
+    users: int = 0
+
 
 class Serving:
     """The models of one project."""
 
-    def __init__(self, place: Workplace) -> None:
+    def __init__(self, place: Workplace, *, most_open: int = MOST_OPEN) -> None:
         self.place = place
+        self._most_open = most_open
+        self._open: dict[str, _Open] = {}  # the one used last is the last
+        self._closing: set[asyncio.Task[None]] = set()
+
+    # -- names -----------------------------------------------------------------------------
 
     def served(self) -> list[Served]:
-        """Every name, the newest run first, then the bases."""
+        """Every name: the newest run first, then the bases."""
         trained = [run for run in reversed(all_runs(self.place)) if run.state == "succeeded"]
-        names = [run.model for run in trained] + [name for run in trained if (name := given(run))]
-        names += ["run:latest"] if trained else []
-        names += [name for name in self.place.settings.bases if name not in names]
-        names += [] if TINY in names else [TINY]
-        return [served for name in names if (served := self.find(name)) is not None]
+        with self.place.database.read() as connection:
+            given = [job.model for job in jobs.page(connection) if job.model]
+        runs = [run.model for run in trained] + (["run:latest"] if trained else [])
+        names = [*runs, *given, *self.place.settings.bases, TINY]
+        found = (self.find(name) for name in dict.fromkeys(names))
+        return [served for served in found if served is not None]
 
     def find(self, name: str) -> Served | None:
         """What a name stands for; None if nothing does."""
-        base = self.place.settings.bases.get(name)
-        if base is not None:
-            found = self.find(base) if base.startswith("run:") else Served(name, base, 0)
-            return found and found._replace(name=name)
-        if name == TINY:
-            return Served(name, TINY, 0)
-        run = self._run(name)
+        student = self.place.settings.bases.get(name, name if name == TINY else "")
+        if student and not student.startswith("run:"):
+            return Served(name, student)
+        run = self._run(student or name)
         return None if run is None else self._student(name, run)
 
     def _run(self, name: str) -> Run | None:
-        if name.startswith("run:"):
-            try:
-                return run_named(self.place, name)
-            except UsageError:
-                return None
-        runs = (run for run in all_runs(self.place) if run.state == "succeeded")
-        return next((run for run in runs if given(run) == name), None)
+        if not name.startswith("run:"):
+            with self.place.database.read() as connection:
+                job = jobs.of_model(connection, name)
+            name = "" if job is None else f"run:{job.run_id}"
+        try:
+            return run_named(self.place, name)
+        except UsageError:
+            return None
 
     def _student(self, name: str, run: Run) -> Served:
         folder = run.folder / "model"
@@ -74,10 +114,53 @@ class Serving:
         spec = spec_of(self.place, dataset_of(self.place, run))
         return Served(name, run.model, created, spec.system_message, folder)
 
+    # -- models ----------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def opened(self, served: Served) -> AsyncIterator[Writer]:
+        """The model, for the length of the block. Raises SetupError if it cannot be opened.
+
+        Whoever asks for one that is on its way waits for it, and keeps nobody else waiting.
+        """
+        entry = self._open.pop(served.model, None)
+        if entry is None or _failed(entry):
+            entry = _Open(asyncio.create_task(self._load(served)))
+        self._open[served.model] = entry
+        entry.users += 1
+        try:
+            yield await asyncio.shield(entry.coming)
+        finally:
+            entry.users -= 1
+            self._close_the_oldest()
+
+    async def _load(self, served: Served) -> Writer:
+        """Open a folder; a model of the hub is fetched first if need be."""
+        folder, offline = served.folder, self.place.settings.offline
+        if folder is None:
+            folder = await asyncio.to_thread(models.local_folder, served.model, offline=offline)
+        return await asyncio.to_thread(Local, folder, name=served.model)
+
+    def _close_the_oldest(self) -> None:
+        idle = [name for name, entry in self._open.items() if not entry.users]
+        for name in idle[: max(0, len(self._open) - self._most_open)]:
+            task = asyncio.create_task(_close(self._open.pop(name)))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
     async def close(self) -> None:
         """Let go of every model."""
+        entries, self._open = list(self._open.values()), {}
+        await asyncio.gather(*map(_close, entries), *self._closing)
 
 
-def given(run: Run) -> str:
-    """The name that a fine-tuning job gave to its student; empty if no job made it."""
-    return str(run.metrics.get("fine_tuned_model", ""))
+def _failed(entry: _Open) -> bool:
+    done = entry.coming.done()
+    return done and (entry.coming.cancelled() or entry.coming.exception() is not None)
+
+
+async def _close(entry: _Open) -> None:
+    try:
+        model = await entry.coming
+    except Exception:  # noqa: BLE001  whoever waited for it was told
+        return
+    await model.close()

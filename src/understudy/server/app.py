@@ -15,17 +15,18 @@ from starlette.routing import Route
 
 from understudy.project.job_worker import Worker
 from understudy.project.serving import Serving
-from understudy.server import files, jobs, models
+from understudy.server import chat, files, jobs, models
 from understudy.server.door import Door
 from understudy.server.errors import ApiError
 from understudy.server.guard import OPEN, Guard, Limits
+from understudy.server.streaming import ClientGone
 
-PARTS = (models, files, jobs)
+PARTS = (chat, models, files, jobs)
 """Modules whose ``routes()`` are served."""
 
 
-def app(serving: Serving, door: Door, limits: Limits | None = None) -> Starlette:
-    """The server of one project; ``app.state.serving`` is what the routes work with."""
+def app(serving: Serving, door: Door, limits: Limits = Limits()) -> Starlette:  # noqa: B008 (frozen)
+    """The server of one project; ``app.state`` has the serving and limits the routes work with."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -37,12 +38,12 @@ def app(serving: Serving, door: Door, limits: Limits | None = None) -> Starlette
 
     made = Starlette(
         routes=[Route(OPEN, _health), *(route for part in PARTS for route in part.routes())],
-        middleware=[Middleware(Guard, door=door, limits=limits or Limits())],
-        exception_handlers={HTTPException: _no_such_route, ApiError: _refuse},
+        middleware=[Middleware(Guard, door=door, limits=limits)],
+        exception_handlers={HTTPException: _no_such_route, ApiError: _refuse, ClientGone: _gone},
         lifespan=lifespan,
     )
     made.router.redirect_slashes = False
-    made.state.serving = serving
+    made.state.serving, made.state.limits = serving, limits
     return made
 
 
@@ -53,6 +54,11 @@ async def _health(_: Request) -> Response:
 async def _refuse(_: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)  # noqa: S101  (what it is registered for)
     return error.response()
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    """Nobody reads it."""
+    return Response(status_code=499)
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:

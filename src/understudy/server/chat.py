@@ -20,6 +20,7 @@ from understudy.models.question import prompt
 from understudy.project.serving import Served, Serving
 from understudy.server.answers import Answer
 from understudy.server.errors import bad
+from understudy.server.guard import Limits
 from understudy.server.models import find
 from understudy.server.parameters import Asked, asked
 from understudy.server.reading import json_body
@@ -43,10 +44,11 @@ async def complete(request: Request) -> Response:
     answer = Answer(wish, served)
     pieces = _pieces(serving, served, _generations(wish, served, serving))
     if wish.stream:
+        events = _chunks(answer, wish.choices, pieces)
         # What fails before the first word is told by a status, not inside the stream.
-        first = await unless_gone(request.receive, anext(pieces))
-        events = _chunks(answer, wish.choices, first, pieces)
-        return EventStream(events, request.app.state.limits.deadline_s, answer.headers)
+        first = await unless_gone(request.receive, anext(events))
+        limits: Limits = request.app.state.limits
+        return EventStream(first, events, limits.deadline_s, answer.headers)
     whole = await unless_gone(request.receive, _all(pieces, wish.choices))
     return JSONResponse(answer.whole(whole), headers=answer.headers)
 
@@ -68,17 +70,14 @@ async def _all(pieces: Pieces, choices: int) -> list[list[Piece]]:
 
 
 async def _chunks(
-    answer: Answer, choices: int, first: tuple[int, Piece], pieces: Pieces
+    answer: Answer, choices: int, pieces: Pieces
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """The events of a stream, as the pieces come."""
+    """The events of a stream, as the pieces come; none before the first of them."""
     last: dict[int, Piece] = {}
     async with aclosing(pieces):
-        for choice in range(choices):
-            yield answer.begin(choice)
-        for chunk in answer.chunks(*first):
-            yield chunk
-        last[first[0]] = first[1]
         async for choice, piece in pieces:
+            for index in range(0 if last else choices):
+                yield answer.begin(index)
             last[choice] = piece
             for chunk in answer.chunks(choice, piece):
                 yield chunk

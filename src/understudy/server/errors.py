@@ -19,6 +19,7 @@ from understudy.errors import (
     UsageError,
 )
 from understudy.models.protocol import CallFailed
+from understudy.models.rendering import MessagesRefused
 
 INVALID = "invalid_request_error"
 
@@ -71,6 +72,8 @@ def api_error(error: Exception) -> ApiError:
     """Any error as the client is told it; one that was not foreseen says nothing of itself."""
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, MessagesRefused):
+        return bad(error.what, "messages")
     if isinstance(error, CallFailed):
         return ApiError(400, str(error), code="model_call_failed")
     if isinstance(error, BudgetReached):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,10 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from understudy.server.door import Door
 from understudy.server.errors import ApiError, api_error
+from understudy.server.streaming import too_late
 
 OPEN = "/healthz"
 """The one path that needs no token; it tells nothing."""
 MIB = 1024**2
+GRACE_S = 2.0
+"""Seconds that a stream has beyond its deadline to say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +63,14 @@ class Guard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        started = False
+        started, request_id = False, f"req_{secrets.token_hex(12)}"
 
         async def sending(message: Message) -> None:
             nonlocal started
-            started = started or message["type"] == "http.response.start"
+            if message["type"] == "http.response.start":
+                started = True
+                named = (b"x-request-id", request_id.encode())
+                message = {**message, "headers": [*message["headers"], named]}
             await send(message)
 
         try:
@@ -72,10 +79,10 @@ class Guard:
         except Exception as error:
             told = api_error(error)
             if told.code == "internal_error":
-                _report(scope, error)
+                _report(scope, request_id, error)
             if started:
                 raise  # too late for words: the connection is closed
-            await told.response()(scope, receive, send)
+            await told.response()(scope, receive, sending)
 
     def _check(self, scope: Scope) -> None:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
@@ -101,15 +108,10 @@ class Guard:
             )
         self._in_flight += 1
         try:
-            async with asyncio.timeout(self._limits.deadline_s):
+            async with asyncio.timeout(self._limits.deadline_s + GRACE_S):
                 await self._app(scope, _metered(receive, self._limits, self._most(scope)), send)
         except TimeoutError:
-            raise ApiError(
-                504,
-                f"not answered within {self._limits.deadline_s:g} s; ask for less",
-                type="server_error",
-                code="timeout",
-            ) from None
+            raise too_late(self._limits.deadline_s) from None
         finally:
             self._in_flight -= 1
 
@@ -185,11 +187,13 @@ def _forbidden(message: str, code: str) -> ApiError:
     return ApiError(403, message, code=code)
 
 
-def _report(scope: Scope, error: Exception) -> None:
+def _report(scope: Scope, request_id: str, error: Exception) -> None:
     """Tell whoever runs the server what went wrong and where, but nothing that was said."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "?"
     method, path = scope["method"], ascii(scope["path"])[1:-1][:80]
-    sys.stderr.write(f"understudy: {method} {path}: {type(error).__name__} at {where}\n")
+    sys.stderr.write(
+        f"understudy: {request_id} {method} {path}: {type(error).__name__} at {where}\n"
+    )

@@ -21,7 +21,10 @@ def messages(given: Any) -> tuple[Message, ...]:
     """The conversation. Raises ApiError 400 whose param is the place: ``messages[2].content``."""
     if not isinstance(given, list) or not given:
         raise bad("messages is a list of at least one message", "messages")
-    return tuple(_message(one, f"messages[{number}]") for number, one in enumerate(given))
+    found = tuple(_message(one, f"messages[{number}]") for number, one in enumerate(given))
+    if found[-1].role == "assistant":
+        raise bad("the last message is the assistant's: there is nothing to answer", "messages")
+    return found
 
 
 def _message(given: Any, place: str) -> Message:

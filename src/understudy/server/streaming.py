@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Coroutine, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -20,41 +19,43 @@ T = TypeVar("T")
 class EventStream(Response):
     """Server-sent events, ended by ``[DONE]``, or by an error as the last one.
 
-    ``events`` is closed as soon as the client leaves, and after ``seconds``.
+    ``events`` has begun with ``first``; it is closed as soon as the client leaves, and after
+    ``seconds``.
     """
 
     media_type = "text/event-stream"
 
     def __init__(
         self,
+        first: dict[str, Any],
         events: AsyncGenerator[dict[str, Any], None],
         seconds: float,
         headers: Mapping[str, str],
     ) -> None:
         super().__init__(headers={"Cache-Control": "no-cache", **headers})
         del self.headers["content-length"]
-        self._events, self._seconds = events, seconds
+        self._first, self._events, self._seconds = first, events, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send them."""
-        await unless_gone(receive, self._send(send))
+        with suppress(ClientGone):
+            await unless_gone(receive, self._send(send))
 
     async def _send(self, send: Send) -> None:
-        await send(
-            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-        )
-        try:
-            async with asyncio.timeout(self._seconds), aclosing(self._events):
-                async for event in self._events:
-                    await send(_body(event))
-        except TimeoutError:
-            await send(_body(too_late(self._seconds).body()))
-        except Exception as error:  # noqa: BLE001  the headers are gone: it is told as an event
-            await send(_body(api_error(error).body()))
-        else:
-            await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
-            return
-        await send({"type": "http.response.body", "body": b""})
+        end = b""
+        async with aclosing(self._events):
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            try:
+                async with asyncio.timeout(self._seconds):
+                    await send(_body(self._first))
+                    async for event in self._events:
+                        await send(_body(event))
+                end = b"data: [DONE]\n\n"
+            except TimeoutError:
+                await send(_body(too_late(self._seconds).body()))
+            except Exception as error:  # noqa: BLE001  the status is gone: it is told as an event
+                await send(_body(api_error(error).body()))
+        await send({"type": "http.response.body", "body": end})
 
 
 def _body(event: dict[str, Any]) -> dict[str, Any]:
@@ -93,8 +94,3 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def before_leaving(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """``unless_gone`` for a request whose body was read."""
-    return await unless_gone(request.receive, work)

@@ -87,6 +87,11 @@ def of_run(connection: sa.Connection, run_id: int) -> Job | None:
     return _one(connection, schema.job.c.run_id == run_id)
 
 
+def of_model(connection: sa.Connection, model: str) -> Job | None:
+    """The job whose trained student has that name, or None."""
+    return _one(connection, schema.job.c.model == model)
+
+
 def first(connection: sa.Connection, state: JobState) -> Job | None:
     """The oldest job in that state, or None."""
     query = _query().where(schema.job.c.state == state).order_by(schema.job.c.number).limit(1)
