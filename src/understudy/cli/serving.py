@@ -110,8 +110,7 @@ def _told(face: Face, where: Door, served: list[Served], *, kept: bool) -> str:
             "",
             "in Python   from openai import OpenAI",
             f'            client = OpenAI(base_url="{where.url}", api_key={key})',
-            f'            client.chat.completions.create(model="{first}", '
-            'messages=[{"role": "user", "content": "..."}])',
+            f'            client.chat.completions.create(model="{first}", messages=[...])',
             "",
             f"at scale    understudy serve --production{here(face.folder)}",
             "to stop     Ctrl-C",
