@@ -17,7 +17,7 @@ class Batch:
     """
 
     def __init__(self, model: Any) -> None:
-        self._model, self._store = model, Store(model)
+        self._model, self._device, self._store = model, model.device, Store(model)
         takes = inspect.signature(model.forward).parameters
         self._places = "position_ids" in takes
         self._prompt_options = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
@@ -43,7 +43,7 @@ class Batch:
         ids = [[0] * (width - len(row.tokens)) + row.tokens for row in rows]
         places = [[0] * (width - length) + list(range(length)) for length in lengths]
         logits = self._pass(
-            torch.tensor(ids, device=self._model.device), places, mask, **self._prompt_options
+            torch.tensor(ids, device=self._device), places, mask, **self._prompt_options
         )
         self._store.joined(lengths)
         self.rows += rows
@@ -54,7 +54,7 @@ class Batch:
         import torch
 
         mask = self._store.step()
-        ids = torch.tensor([[row.tokens[-1]] for row in self.rows], device=self._model.device)
+        ids = torch.tensor([[row.tokens[-1]] for row in self.rows], device=self._device)
         logits = self._pass(ids, [[length] for length in self._store.lengths], mask)
         self._store.stepped()
         return logits
@@ -71,7 +71,7 @@ class Batch:
         import torch
 
         if self._places:
-            options["position_ids"] = torch.tensor(places, device=self._model.device)
+            options["position_ids"] = torch.tensor(places, device=self._device)
         said = self._model(
             input_ids=ids,
             attention_mask=mask,

@@ -11,8 +11,11 @@ from understudy.errors import SetupError
 from understudy.models.huggingface import first_line
 from understudy.models.protocol import CallFailed
 
-_SPACE = r"[\x20\x0A\x0D\x09]{1,20}"
-"""White space that may stand between two parts; without an end a model could write it for ever."""
+_SPACE = r"\x20|\x0A[\x20\x09]{0,20}"
+"""White space that may stand between two parts: a space, or a new line with its indent.
+
+More would be JSON too, but a model could write it for ever.
+"""
 
 
 class Grammars:

@@ -113,7 +113,7 @@ class Engine:
         """Sleep until there is work. Returns False once closed."""
         with self._changed:
             if not self._waiting and not (self._batch and self._batch.rows):
-                self._most_rows = self._max_rows
+                self._most_rows, self._sampler = self._max_rows, None
                 if self._batch is not None and self._batch.roomy:
                     self._batch = None
                 self._changed.wait_for(lambda: self._waiting or self._closed)

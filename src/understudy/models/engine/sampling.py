@@ -92,7 +92,7 @@ class Sampler:
         shares = (scaled / column([row.temperature for row in rows])).softmax(-1)
         order = None
         if cut:
-            shares, order = shares.sort(-1, descending=True, stable=True)
+            shares, order = shares.sort(dim=-1, descending=True, stable=True)
             before = shares.cumsum(-1) - shares
             top_p = column([row.top_p for row in rows])
             shares = shares.masked_fill((before >= top_p) & (before > 0), 0)
