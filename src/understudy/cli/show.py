@@ -201,6 +201,9 @@ def status_text(body: dict[str, Any]) -> RenderableType:
             f"{one[name]:,} {name}" for name in ("train", "validation", "test") if name in one
         )
         rows.append((f"dataset {one['dataset']}", ", ".join(splits)))
+    for one in body["jobs"]:
+        run = f" (run:{one['run']})" if one["run"] else ""
+        rows.append((one["job"], f"{one['model']}, here {one['student']}: {one['state']}{run}"))
     for one in body["runs"]:
         told = f"{one['student']} on dataset {one['dataset']}: {one['state']}"
         rows.append((one["model"], told))

@@ -63,7 +63,9 @@ def card(
         *(f"- Terms of its makers on training: {_one_line(one)}" for one in facts.terms),
         *(f"- {_one_line(duty)}" for duty in duties(facts.student)),
         f"- Examples: {_counts(facts.counts)}\n",
-        f"## System message\n\nSend it {told}.\n\n{_fenced(facts.system_message)}\n",
+        f"## System message\n\nSend it {told}.\n\n{_fenced(facts.system_message)}\n"
+        if facts.system_message
+        else "",
         _scores(facts.report) if facts.report else "",
         "## How to run it\n\nIn this folder, with transformers 5 or newer:\n",
         _fenced(_code(facts.system_message, max_tokens, folds=folds), "python"),

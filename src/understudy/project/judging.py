@@ -36,6 +36,11 @@ def evaluate(place: Workplace) -> Report:
     run = last_trained(place)
     frozen = newest_dataset(place) if run is None else dataset_of(place, run)
     items = list(checked_splits(place, frozen)["test"])
+    if not items:
+        raise UsageError(
+            f"dataset {frozen.id} has no test items: it is the rows of a fine-tuning file",
+            "`understudy adopt FILE` makes a project of one, with a test split",
+        )
     spec, settings = spec_of(place, frozen), place.settings
     names = _systems(place, run)
     if not names:

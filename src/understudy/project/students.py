@@ -14,13 +14,18 @@ from understudy.models.question import question
 from understudy.project.here import here
 from understudy.project.paid import run as run_async
 from understudy.project.paid import with_teacher
+from understudy.project.preparing import dataset_folder
 from understudy.project.results import Exported
 from understudy.project.shelf import dataset_of, last_trained, run_named, spec_of
 from understudy.project.workplace import Workplace
 from understudy.store import runs
+from understudy.store.runs import Frozen
+from understudy.train.rows import read_rows
 
 PARITY_PROMPTS = 20
 """Held-out prompts that an exported model must answer to the letter as the trained one."""
+
+_OF_A_FILE = "Trained on the rows of a fine-tuning file."
 
 
 def predict(place: Workplace, text: str, name: str) -> str:
@@ -77,26 +82,37 @@ def export_model(place: Workplace, target: Path) -> Exported:
         train = f"understudy train{here(place.folder)}"
         raise UsageError("there is no trained student to export", train)
     frozen = dataset_of(place, run)
-    spec, task = spec_of(place, frozen), place.task
+    spec = spec_of(place, frozen)
     with place.database.read() as connection:
         newest = runs.report(connection)
-        test = list(runs.members(connection, frozen.id, "test"))[:PARITY_PROMPTS]
         terms = runs.terms(connection, frozen.id)
     judged = newest.systems.get("student") if newest else None
     facts = exporting.CardFacts(
         title=spec.title,
-        description=task.description,
+        description=place.task.description if frozen.own else _OF_A_FILE,
         system_message=spec.system_message,
-        teacher=place.settings.teacher,
+        teacher=place.settings.teacher if frozen.own else "",
         student=run.student,
         counts=frozen.counts,
         terms=tuple(terms),
         report=newest if judged and judged.model == run.model else None,
     )
-    limit = place.settings.max_answer_tokens
-    prompts = [
-        question(spec.system_message, example.messages, limit, purpose="parity") for example in test
-    ]
+    prompts = _parity_prompts(place, frozen, spec.system_message)
     manifest = exporting.export(run.folder / "model", target, card=facts, parity_items=prompts)
     place.say("export.done", folder=str(target), run=run.id)
     return Exported(str(target), manifest.files, manifest.bytes, parity=len(prompts))
+
+
+def _parity_prompts(place: Workplace, frozen: Frozen, system_message: str) -> list[Request]:
+    """Held-out prompts; of a file's rows, which hold out no test, those of validation, or any."""
+    if frozen.own:
+        with place.database.read() as connection:
+            test = list(runs.members(connection, frozen.id, "test"))[:PARITY_PROMPTS]
+        asked = [example.messages for example in test]
+    else:
+        side = "validation" if frozen.counts.get("validation") else "train"
+        rows = read_rows(dataset_folder(place, frozen) / f"{side}.jsonl")
+        asked = [row.prompt for row in rows[:PARITY_PROMPTS]]
+        system_message = ""  # each brings its own
+    limit = place.settings.max_answer_tokens
+    return [question(system_message, messages, limit, purpose="parity") for messages in asked]

@@ -17,7 +17,7 @@ from understudy.project.folder import LOCK
 from understudy.project.here import here
 from understudy.project.standing import Standing, standing
 from understudy.project.workplace import Workplace
-from understudy.store import account, calls, events, examples, runs, tasks, traces
+from understudy.store import account, calls, events, examples, jobs, runs, tasks, traces
 
 
 def status(place: Workplace) -> dict[str, Any]:
@@ -38,6 +38,16 @@ def status(place: Workplace) -> dict[str, Any]:
                 "model": one.model,
             }
             for one in runs.runs(connection, place.folder / "runs")
+        ]
+        asked = [
+            {
+                "job": job.id,
+                "model": job.asked["model"],
+                "student": job.student,
+                "state": job.state,
+                "run": job.run_id,
+            }
+            for job in reversed(jobs.page(connection))
         ]
         report = runs.report(connection)
         purse = calls.read_purse(connection)
@@ -62,13 +72,20 @@ def status(place: Workplace) -> dict[str, Any]:
         "batches": waiting,
         "datasets": found,
         "runs": trained,
+        "jobs": asked,
         "verdict": report.verdict if report else None,
     }
     open_wish = wish if wish is not None and wish.is_open else None
     if frozen_at is not None and open_wish is not None and frozen_at.seq > open_wish.seq:
         open_wish = None  # whoever froze it has enough
-    usable = [one for one in found if one["dataset"] not in tainted]
-    ways = _next(body | {"datasets": usable}, open_wish, place.settings.examples)
+    # What clients of the server trained on their files is no step of the project's own way.
+    own = [one for one in found if one["task_version"] > 0]
+    usable = [one for one in own if one["dataset"] not in tainted]
+    theirs = {one["dataset"] for one in own}
+    runs_of_own = [one for one in trained if one["dataset"] in theirs]
+    ways = _next(
+        body | {"datasets": usable, "runs": runs_of_own}, open_wish, place.settings.examples
+    )
     then = ", or ".join(f"{one}{here(place.folder)}" for one in ways)
     busy = body["in_use_by"]
     return body | {"next": f"wait for process {busy}; then {then}" if busy else then}
