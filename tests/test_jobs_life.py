@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving_project import serving
 
 from fine_tuning import client, colours, ended, messages, sent, steps, until, written
+from serving_project import serving
 from understudy import Project
 from understudy.store.lock import locked
 
