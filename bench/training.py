@@ -10,7 +10,8 @@ with JSON answers: about 130 tokens, a third of them answer), the same number of
     no eval    the same without its evaluations
     defaults   TRL's SFTConfig as it comes, on prompt/completion rows: batches of 8, gradient
                checkpointing, bfloat16 autocast, loss on the completion
-    understudy the trainer behind `understudy train`: rows packed, answers alone scored
+    understudy the trainer behind `understudy train`: rows packed, answers alone scored, in
+               bfloat16 where the recipe finds that this processor is fast in it
 
 Answer tokens a second of processor time, behind the first two steps; medians over rounds in which
 the recipes take turns. The first round trains to the end for the loss on held-out answers. All
@@ -46,6 +47,7 @@ from understudy.train.job import Job
 from understudy.train.progress import EventLog, Stop
 from understudy.train.recipe import choose
 from understudy.train.rows import Encoded, encode_rows, read_rows
+from understudy.train.sizing.machine import look
 
 SYSTEM = "Answer each message with one line of JSON."
 ROWS, HELD_OUT = 1_800, 200
@@ -119,6 +121,7 @@ class Bench:
 
     def __init__(self, folder: Path, examples: int) -> None:
         self.folder, self.examples = folder, examples
+        self.precision = ""
         self.base, self.data = folder / "base", folder / "data"
         self.data.mkdir()
         make_data(self.data)
@@ -208,7 +211,9 @@ class Bench:
     def understudy(self, examples: int) -> tuple[float, Any]:
         """The product's own trainer; its recipe with the rate that random weights need."""
         asked = {"epochs": examples / ROWS, "save_steps": 1_000, **FROM_SCRATCH}
-        recipe = choose(str(self.base), [600] * ROWS, overrides=asked)
+        here = look(self.folder)
+        recipe = choose(str(self.base), [600] * ROWS, machine=here, overrides=asked)
+        self.precision = recipe.precision
         job = Job(Path(tempfile.mkdtemp(dir=self.folder)), self.data, str(self.base), recipe)
         clock, heard = Clock(), EventLog(job.run_folder / "events.jsonl")
         trainer = sft.build(
@@ -275,6 +280,7 @@ def report(
     """Print medians, ratios of medians, and shares of the multiplication rate."""
     middle = {name: statistics.median(values) for name, values in rates.items()}
     peak = {name: statistics.median(values) for name, values in multiply.items()}
+    print(f"understudy trains in {bench.precision}")
     print(", ".join(f"matmul {name} {rate / 1e9:.0f} GFLOP/s" for name, rate in peak.items()))
     for name, rate in middle.items():
         useful = rate * bench.tokens / bench.answer_tokens * 6 * bench.parameters

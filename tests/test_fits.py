@@ -63,6 +63,23 @@ def test_nothing_but_limits_bounds_a_machine(tmp_path: Path) -> None:
     assert seen.cores >= 1
 
 
+@pytest.mark.parametrize(
+    ("cpu", "fast"),
+    [
+        ("vendor_id : AuthenticAMD\nflags : avx512f avx512_bf16", True),
+        ("vendor_id : GenuineIntel\nflags : avx512f avx512_bf16", False),
+        ("vendor_id : GenuineIntel\nflags : avx512f avx512_bf16 amx_bf16", True),
+        ("vendor_id : AuthenticAMD\nflags : avx2", False),
+        ("Features : asimd bf16", False),
+    ],
+)
+def test_half_precision_is_used_where_it_is_fast(tmp_path: Path, cpu: str, fast: bool) -> None:
+    """The same instruction is fast from one maker and slow from another."""
+    both = f"processor : 0\n{cpu}\n\nprocessor : 1\n{cpu}\n"
+    root = write(tmp_path, {"proc/meminfo": MEMINFO, "proc/cpuinfo": both})
+    assert look(tmp_path, root=root).bf16 is fast
+
+
 def test_a_container_counts_as_what_it_may_use(tmp_path: Path) -> None:
     """Version 2: the tightest of the nested limits, cached files as free, a share of processors."""
     root = write(
