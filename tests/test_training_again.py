@@ -41,7 +41,8 @@ def test_the_same_wishes_are_the_same_training_whatever_the_machine_has(
     real = machine.look
 
     def elsewhere(folder: Path) -> machine.Machine:
-        return replace(real(folder), bf16=True)
+        here = real(folder)
+        return replace(here, bf16=not here.bf16)
 
     monkeypatch.setattr(preparing, "look", elsewhere)
     assert project.explain(**SHORT).recipe.precision != first.recipe.precision
