@@ -69,7 +69,8 @@ class Spec(_Value):
         description="true if two inputs with equal answers say the same thing in other words "
         "(a date and its normal form), so that both belong on one side of the split",
     )
-    system_message: str = Field(min_length=1, description="what the student is run with")
+    system_message: str = Field(description="what the student is run with")
+    """Empty: with none, as examples that were adopted without one ask for."""
 
     @field_validator("pattern")
     @classmethod

@@ -18,6 +18,7 @@ the user gives. A row that cannot be used is a BadLine with its number and reaso
     source      bytes: gzip, byte order marks, lines       json_rows, table, parquet   containers
     columns     which column is which                      rows       row -> messages and answer
     turns       one turn, whatever its shape               conversations       fine-tuning files
+    chats       conversations, all turns                   chatgpt, completions     their shapes
     encoding    messages and answer -> row                 reading, writing            the two doors
     texts       inputs alone
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +12,7 @@ from understudy.errors import UsageError
 from understudy.example import Example, Message
 from understudy.formats.columns import Layout, Named, find_layout
 from understudy.formats.json_rows import array_rows, line_rows
+from understudy.formats.keys import Keys
 from understudy.formats.parquet import MAGIC, column_names, parquet_rows
 from understudy.formats.rows import interpret
 from understudy.formats.source import BadLine, BadRow, Damaged, Item, Row, chunks, head, whole
@@ -80,7 +80,7 @@ def _examples(
     path: Path, start: bytes, container: Container, named: Named
 ) -> Iterator[Example | BadLine]:
     maker = os.fsencode(path.name).decode(errors="replace")
-    seen: dict[bytes, int] = {}
+    keys_of = Keys()
     layout, rows = _rows(path, start, container, named)
     keys: set[str] | None = None
     number = 0
@@ -99,7 +99,7 @@ def _examples(
             except BadRow as bad:
                 yield BadLine(number, str(bad))
                 continue
-            yield _example(messages, answer, maker, seen)
+            yield _example(messages, answer, maker, keys_of)
     except Damaged as damage:
         yield BadLine(number + 1, str(damage))
 
@@ -141,22 +141,11 @@ def _layout_of_row(path: Path, row: Row, named: Named, *, first: bool) -> Layout
         raise BadRow(error.what) from None
 
 
-def _example(
-    messages: tuple[Message, ...], answer: str, maker: str, seen: dict[bytes, int]
-) -> Example:
+def _example(messages: tuple[Message, ...], answer: str, maker: str, keys: Keys) -> Example:
     try:
-        digest = _digest(messages, answer)
+        source = keys.of(messages, answer)
     except UnicodeEncodeError:  # half of a pair, from an escape in JSON
         messages = tuple(Message(role, whole(content)) for role, content in messages)
         answer = whole(answer)
-        digest = _digest(messages, answer)
-    short = digest[:16]
-    before = seen.get(short, 0)
-    seen[short] = before + 1
-    return Example(messages, answer, "imported", maker=maker, source=f"{digest.hex()}:{before}")
-
-
-def _digest(messages: tuple[Message, ...], answer: str) -> bytes:
-    """SHA-256 of the content; lengths keep texts that run together apart."""
-    turns = "".join([f"{role}:{len(content)}:{content}" for role, content in messages])
-    return hashlib.sha256(f"{len(messages)}:{turns}{answer}".encode()).digest()
+        source = keys.of(messages, answer)
+    return Example(messages, answer, "imported", maker=maker, source=source)

@@ -28,13 +28,18 @@ _COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(","
 
 def interpret(row: Row, layout: Layout) -> tuple[tuple[Message, ...], str]:
     """Messages and answer of one row. Raises BadRow with the reason if there are none."""
+    return _last_learned(turns_of(row, layout))
+
+
+def turns_of(row: Row, layout: Layout) -> list[Turn]:
+    """Every turn of one row. Raises BadRow if one cannot be read."""
     name = layout.turns
     turns = read_turns(row.get(name), name) if name else _columns(row, layout)
     if layout.system and not (turns and turns[0].role == "system"):
         system = text(row.get(layout.system))
         if system.strip():
             turns.insert(0, Turn("system", system, learned=False))
-    return _last_learned(turns)
+    return turns
 
 
 def text(value: Any) -> str:

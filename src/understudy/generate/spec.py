@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from pydantic import ConfigDict, Field
+
 from understudy.example import Example
 from understudy.generate import prompts
 from understudy.generate.ask import ask
@@ -42,7 +44,16 @@ async def describe(
             for example in own[:SHOWN]
         )
         user += prompts.fill(prompts.OWN_EXAMPLES, examples=lines)
-    return (await ask(model, prompts.DESCRIBE, user, Spec, "spec", MAX_TOKENS)).value
+    written = (await ask(model, prompts.DESCRIBE, user, _Written, "spec", MAX_TOKENS)).value
+    return Spec.model_validate(written.model_dump())
+
+
+class _Written(Spec):
+    """The task made exact: what comes in, what goes out, and how an answer is checked."""
+
+    # A spec as a teacher has to write it: with a system message. It is shown the same schema.
+    model_config = ConfigDict(title="Spec")
+    system_message: str = Field(min_length=1, description="what the student is run with")
 
 
 def infer(description: str, examples: Sequence[Example]) -> Spec:

@@ -125,6 +125,8 @@ def _spec_for(place: Workplace, versions: list[int]) -> Spec:
     if task.spec is not None and not own:
         return task.spec
     spec = infer(task.description, own)
+    if task.spec is not None:  # what it is run with was read off the rows, or is the description
+        spec = spec.model_copy(update={"system_message": task.spec.system_message})
     if spec != task.spec:
         place.store_task(task.description, spec, "examples")
     return spec

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from understudy.store.runs import Frozen
+from understudy.task import Kind
+
 
 @dataclass(frozen=True, slots=True)
 class Generated:
@@ -55,6 +58,48 @@ class Imported:
     accepted: int
     bad: tuple[tuple[int, str], ...]
     """Line number and reason of each bad row."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptedFile:
+    """What one adopted file holds."""
+
+    path: str
+    kind: str
+    """That of most rows: chat, sharegpt, chatgpt, completions, pairs."""
+    conversations: int
+    examples: int
+    """Learned turns that answer a user."""
+    bad: tuple[tuple[int, str], ...]
+    """Line number (row, in an array) and reason of each that was left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What ``adopt`` did."""
+
+    files: tuple[AdoptedFile, ...]
+    description: str
+    kind: Kind
+    system_message: str
+    """The task's: that of most conversations; empty if none is."""
+    system_messages: int
+    """How many different ones there are."""
+    own_system: int
+    """Conversations that keep a system message of their own."""
+    secrets: dict[str, int]
+    """Cut, by kind."""
+    places: tuple[tuple[str, int, dict[str, int]], ...]
+    """File, line and kinds of each row that held secrets."""
+    personal: dict[str, int]
+    """Personal data by kind, cut only with ``cut_personal``."""
+    cut_personal: bool
+    added: int
+    """Examples that were not in the project yet."""
+    accepted: int
+    reasons: dict[str, int]
+    """Why the others were set apart."""
+    dataset: Frozen
 
 
 @dataclass(frozen=True, slots=True)
