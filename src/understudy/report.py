@@ -41,6 +41,8 @@ class SystemScore:
     """Mean partial credit: share of right JSON fields; equals ``score`` for other kinds."""
     usd_per_1k: float | None
     latency_ms_p50: float | None
+    why_missing: str = ""
+    """Of missing answers the commonest reason; empty if none is missing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def _run(arguments: list[str], *, as_json: bool) -> int:
-    from understudy.cli import serving, students, verbs  # noqa: F401 (registers the commands)
+    from understudy.cli import adopting, serving, students, verbs  # noqa: F401 (registers the commands)
     from understudy.cli.face import app, fail
     from understudy.cli.looking import status  # noqa: F401 (registers those that only look)
 

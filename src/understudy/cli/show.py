@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from understudy.task import Plan, Task
 
 
-def _table(*columns: str, right: Sequence[str] = ()) -> Table:
+def sheet(*columns: str, right: Sequence[str] = ()) -> Table:
+    """An empty table; ``right`` names the columns of numbers."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         side: Literal["left", "right"] = "right" if column in right else "left"
@@ -34,7 +35,7 @@ def _table(*columns: str, right: Sequence[str] = ()) -> Table:
     return table
 
 
-def _pairs(rows: Iterable[tuple[str, object]]) -> Table:
+def listed(rows: Iterable[tuple[str, object]]) -> Table:
     """Names and values; pairs without a value are left out."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True, style="bold")
@@ -54,7 +55,7 @@ def spec_text(task: Task) -> RenderableType:
     spec = task.spec
     if spec is None:
         return "No spec yet: no teacher is there to write it; own examples will show what is meant."
-    return _pairs(
+    return listed(
         [
             (f"spec {task.version}", spec.title),
             ("by", task.author),
@@ -79,7 +80,7 @@ def assumed(task: Task) -> RenderableType:
     spec = task.spec
     if spec is None:
         return ""
-    return _pairs(
+    return listed(
         [
             ("in", spec.input),
             ("out", spec.output),
@@ -91,7 +92,7 @@ def assumed(task: Task) -> RenderableType:
 
 def plan_table(plan: Plan) -> RenderableType:
     """Attributes with their values and shares."""
-    table = _table("Attribute", "Values")
+    table = sheet("Attribute", "Values")
     for attribute in plan.attributes:
         total = sum(option.weight for option in attribute.values)
         shares = (f"{one.value} {one.weight / total:.0%}" for one in attribute.values)
@@ -133,15 +134,16 @@ def report_json(report: Report) -> dict[str, Any]:
 def report_table(report: Report) -> RenderableType:
     """Systems side by side, the comparisons, the verdict."""
     columns = ("", "right", "score", "95 % interval", "missing", "$ per 1,000", "ms (median)")
-    table = _table(*columns, right=columns[1:])
+    table = sheet(*columns, right=columns[1:])
     for name, system in report.systems.items():
         price = "unknown" if system.usd_per_1k is None else f"{system.usd_per_1k:.3f}"
         speed = "" if system.latency_ms_p50 is None else f"{system.latency_ms_p50:.1f}"
+        answered = system.missing < system.items  # no answer is no score, and not zero
         table.add_row(
             f"{name} ({printable(system.model)})",
             f"{system.right}/{system.items - system.missing}",
-            f"{system.score:.1%}",
-            f"{system.low:.1%} to {system.high:.1%}",
+            f"{system.score:.1%}" if answered else "-",
+            f"{system.low:.1%} to {system.high:.1%}" if answered else "-",
             str(system.missing),
             price,
             speed,
@@ -161,7 +163,7 @@ def finished(project: Project, done: Finished, seconds: float) -> RenderableType
     from understudy.project.here import here
 
     folder = project.folder
-    samples = _table("Input", "Student", "Reference", "")
+    samples = sheet("Input", "Student", "Reference", "")
     for sample in project.samples(done.report, 5):
         mark = "right" if sample.right else "wrong"
         samples.add_row(
@@ -207,7 +209,7 @@ def status_text(body: dict[str, Any]) -> RenderableType:
     for one in body["runs"]:
         told = f"{one['student']} on dataset {one['dataset']}: {one['state']}"
         rows.append((one["model"], told))
-    return _pairs([*rows, ("verdict", body["verdict"]), ("next", body["next"])])
+    return listed([*rows, ("verdict", body["verdict"]), ("next", body["next"])])
 
 
 def _how_far(wish: dict[str, int] | None) -> str:
@@ -237,7 +239,7 @@ def ledger_table(body: dict[str, Any], width: int) -> RenderableType:
 
 def _calls(lines: Sequence[dict[str, Any]], *, tokens: bool) -> Table:
     numbers = ("calls", *(("tokens in", "tokens out") if tokens else ()), "$")
-    table = _table("purpose", "model", "state", *numbers, right=numbers)
+    table = sheet("purpose", "model", "state", *numbers, right=numbers)
     for row in lines:
         both = (f"{row['input_tokens']:,}", f"{row['output_tokens']:,}") if tokens else ()
         cost = usd(round(row["usd"] * MICRO))
@@ -248,7 +250,7 @@ def _calls(lines: Sequence[dict[str, Any]], *, tokens: bool) -> Table:
 
 def checks_table(checks: Sequence[Check]) -> RenderableType:
     """What the doctor found."""
-    table = _table("", "Check", "Found", "What to do")
+    table = sheet("", "Check", "Found", "What to do")
     for check in checks:
         mark = {True: "ok", False: "BAD", None: "-"}[check.ok]
         table.add_row(mark, check.name, _cell(check.found), _cell("" if check.ok else check.fix))
@@ -257,7 +259,7 @@ def checks_table(checks: Sequence[Check]) -> RenderableType:
 
 def settings_table(configured: Configured) -> RenderableType:
     """Every setting."""
-    table = _table("Setting", "Value", "From", "Meaning")
+    table = sheet("Setting", "Value", "From", "Meaning")
     for name, value in configured.settings.model_dump().items():
         meaning = Settings.model_fields[name].description or ""
         shown = "" if value is None else value

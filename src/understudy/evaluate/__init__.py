@@ -16,7 +16,7 @@ from understudy import score
 from understudy.errors import UsageError
 from understudy.evaluate.summary import as_json, summarise
 from understudy.example import Example
-from understudy.models.protocol import CallFailed, Model, Reply, Request
+from understudy.models.protocol import CallFailed, Model, NotServed, Reply, Request
 from understudy.models.question import question
 from understudy.report import Outcome, System
 from understudy.task import Spec
@@ -46,8 +46,9 @@ async def evaluate(
 
     A call that gave no answer yields an outcome without a score, with the reason as its note. Any
     other error (budget, key, disk) stops the asking: the calls in flight are waited for and their
-    outcomes yielded, then it is raised. Raises UsageError if there are no items to ask about, or
-    one has no id to tell its outcome by.
+    outcomes yielded, then it is raised. A model that is not served (any more) is missing on every
+    item that it did not answer, unless it is the only one. Raises UsageError if there are no items
+    to ask about, or one has no id to tell its outcome by.
     """
     if not items:
         raise UsageError("There are no test items", "`understudy freeze` makes them")
@@ -67,9 +68,28 @@ async def evaluate(
             call = request(system, item, spec, system_message=system_message, max_tokens=limit)
             return await _ask(system, models[system], item, call, spec)
 
-        async with aclosing(_each(ask, items, concurrency)) as outcomes:
+        asked = _each(ask, items, concurrency)
+        if len(models) > 1:
+            asked = _as_far_as_served(asked, system, items)
+        async with aclosing(asked) as outcomes:
             async for outcome in outcomes:
                 yield outcome
+
+
+async def _as_far_as_served(
+    asked: AsyncGenerator[Outcome, None], system: System, items: Sequence[Example]
+) -> AsyncGenerator[Outcome, None]:
+    """The outcomes; where the model is not served (any more), the rest as missing, with why."""
+    answered: set[int] = set()
+    try:
+        async with aclosing(asked) as outcomes:
+            async for outcome in outcomes:
+                answered.add(outcome.example_id)
+                yield outcome
+    except NotServed as gone:
+        for item in items:
+            if item.id not in answered:
+                yield Outcome(item.id or 0, system, None, None, None, gone.what)
 
 
 def request(

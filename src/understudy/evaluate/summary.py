@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from statistics import mean, median
@@ -81,6 +82,7 @@ def _score(model: str, outcomes: list[Outcome]) -> SystemScore:
     low, high = wilson(right, len(scores))
     costs = [outcome.cost_micro for outcome in outcomes if outcome.score is not None]
     known = [cost for cost in costs if cost is not None]
+    reasons = Counter(outcome.note for outcome in outcomes if outcome.score is None)
     latencies = [outcome.latency_ms for outcome in outcomes if outcome.latency_ms is not None]
     return SystemScore(
         model=model,
@@ -94,6 +96,7 @@ def _score(model: str, outcomes: list[Outcome]) -> SystemScore:
         # micro-dollars a call to dollars a thousand calls
         usd_per_1k=mean(known) / 1000 if known and len(known) == len(costs) else None,
         latency_ms_p50=median(latencies) if latencies else None,
+        why_missing=reasons.most_common(1)[0][0] if reasons else "",
     )
 
 

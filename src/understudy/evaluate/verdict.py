@@ -41,7 +41,7 @@ def verdict(systems: Mapping[str, SystemScore], comparisons: Iterable[Comparison
     case = _Case(answered, {(pair.first, pair.second): pair for pair in comparisons})
     sentence = next(said for rule in _RULES if (said := rule(case)))
     silent = [
-        f"{_NAMES[name]} gave no answer to {found.missing} of {found.items}"
+        f"{_NAMES[name]} gave no answer to {found.missing} of {found.items}{_why(found)}"
         for name, found in systems.items()
         if found.missing
     ]
@@ -194,6 +194,13 @@ _RULES: tuple[Callable[[_Case], str | None], ...] = (
 
 def _first(case: _Case) -> str:
     return next(name for name in ("student", "base", "teacher") if name in case.systems)
+
+
+def _why(found: SystemScore) -> str:
+    """Why a system never answered, in brackets, if that is known."""
+    if found.missing < found.items or not found.why_missing:
+        return ""
+    return f" ({' '.join(found.why_missing.split())})"
 
 
 def _percent(share: float) -> str:

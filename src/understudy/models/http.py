@@ -163,9 +163,11 @@ class HttpEndpoint:
             return ProviderRefused(f"{where} is not an address")
         if isinstance(error, aiohttp.ClientConnectorError):
             why = error.os_error.strerror or type(error.os_error).__name__
-            return Unpaid(f"cannot reach {where}: {why}", "Check the address and that it runs")
+            what = f"cannot reach {where}: {why}"
+            return Unpaid(what, "Check the address and that it runs", unreachable=True)
         if isinstance(error, aiohttp.ConnectionTimeoutError):
-            return Unpaid(f"{where} does not take the connection", "Check the address")
+            what = f"{where} does not take the connection"
+            return Unpaid(what, "Check the address", unreachable=True)
         if isinstance(error, TimeoutError):
             what = f"no whole reply within {self._timeout_s:g} s"
         else:

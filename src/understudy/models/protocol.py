@@ -201,11 +201,19 @@ class Unreadable(CallFailed):
     """A whole reply came, but there is no answer in it. It is paid for and never sent again."""
 
 
+class NotServed(ProviderRefused):
+    """The model cannot be asked, whatever is paid: it is gone, closed to this user, or unreachable.
+
+    ``evaluate`` goes on without such a one.
+    """
+
+
 class Unpaid(CallFailed):
     """Refused or never arrived, so nothing is owed.
 
     ``wait_s`` is how many seconds the endpoint asks to wait; ``busy`` is True where waiting is all
     that it takes (HTTP 429, 503); ``again`` is False where sending it again cannot help (400);
+    ``unreachable`` is True where nobody was there to refuse it;
     ``learned`` says in words which quirk was learned from it: it can be sent again at once.
     """
 
@@ -217,6 +225,7 @@ class Unpaid(CallFailed):
         wait_s: float | None = None,
         busy: bool = False,
         again: bool = True,
+        unreachable: bool = False,
         learned: str = "",
         limits: Limits | None = None,
     ) -> None:
@@ -224,6 +233,7 @@ class Unpaid(CallFailed):
         self.wait_s = wait_s
         self.busy = busy
         self.again = again
+        self.unreachable = unreachable
         self.learned = learned
         self.limits = limits
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from understudy.errors import ProviderRefused
 from understudy.models.address import Address
 from understudy.models.limits import duration_s, limits, retry_after
-from understudy.models.protocol import CallFailed, Lost, Unpaid
+from understudy.models.protocol import CallFailed, Lost, NotServed, Unpaid
 
 _LONGEST = 300
 _WAIT_IN_BODY = re.compile(
@@ -87,10 +87,12 @@ def refusal(
         return Unpaid(f"HTTP {status}: {message}", again=False)  # this input, not the key
     if status in (401, 403):
         refused = "refused the key" if to.key else "wants a key"
-        return ProviderRefused(f"{to.base_url} {refused}: {message}", to.key_help)
+        # With 401 the key is wrong; with 403 it is right, and what it asks for is not allowed.
+        kind = NotServed if status == 403 else ProviderRefused
+        return kind(f"{to.base_url} {refused}: {message}", to.key_help)
     if status == 402 or said.code in _NO_CREDIT_CODES or _NO_CREDIT.search(message):
         return ProviderRefused(f"{to.base_url}: {message}", "Add credit with the provider")
-    if status in (404, 405):
+    if status in (404, 405, 410):
         return _not_there(to, said, headers, message)
     if said.code == "model_not_found" or (status in (400, 422) and _NO_MODEL.search(message)):
         return _no_model(to, message)
@@ -122,8 +124,8 @@ def _not_there(
     return _no_model(to, message)
 
 
-def _no_model(to: Address, message: str) -> ProviderRefused:
-    return ProviderRefused(
+def _no_model(to: Address, message: str) -> NotServed:
+    return NotServed(
         f"{to.base_url} knows no model {to.model}: {message}",
         f"`understudy doctor --teacher {to.name}` lists what it has"
         + ("" if "/v1" in to.base_url else "; most such addresses end in /v1"),

@@ -20,8 +20,8 @@ from understudy.generate.coverage import Coverage
 from understudy.generate.plan import parse_cell
 from understudy.models.function import Function, Teacher
 from understudy.money import Quote
-from understudy.project import examples as data
 from understudy.project import (
+    adopting,
     judging,
     making,
     preparing,
@@ -33,8 +33,9 @@ from understudy.project import (
     views,
     workplace,
 )
+from understudy.project import examples as data
 from understudy.project.progress import Wish
-from understudy.project.results import Cleaned, Exported, Generated, Imported
+from understudy.project.results import Adopted, Cleaned, Exported, Generated, Imported
 from understudy.report import Report
 from understudy.run import Event, Method, Run
 from understudy.store import events, tasks
@@ -223,6 +224,23 @@ class Project(workplace.Workplace):
         columns = {"prompt": prompt, "response": response, "system": system}
         with self.writing():
             return data.import_file(self, Path(path), format, columns)
+
+    def adopt(
+        self,
+        files: Sequence[str | Path] | adopting.Survey,
+        *,
+        description: str = "",
+        cut_personal: bool = False,
+    ) -> Adopted:
+        """Take over fine-tuning files, exported chats, stored completions: task, rows, dataset.
+
+        Secrets are cut before anything is stored; ``cut_personal`` cuts e-mail addresses, phone and
+        card numbers too. The same file again adds nothing. ``files`` may have been looked at
+        before. Raises UsageError if the project was not made by adopting.
+        """
+        survey = files if isinstance(files, adopting.Survey) else adopting.look(files)
+        with self.writing():
+            return adopting.adopt(self, survey, description, cut_personal=cut_personal)
 
     def clean(self) -> Cleaned:
         """Accept or set apart, with a reason, every example that was not looked at yet."""

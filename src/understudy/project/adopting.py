@@ -35,9 +35,10 @@ LONGEST_DESCRIPTION = 300
 
 
 @dataclass
-class _Survey:
+class Survey:
     """What the files hold; texts are cut already."""
 
+    paths: tuple[Path, ...]
     files: list[AdoptedFile] = field(default_factory=list)
     systems: Counter[str] = field(default_factory=Counter)
     """Conversations by their system message; '' counts those without."""
@@ -54,23 +55,18 @@ class _Survey:
 
 
 def adopt(
-    place: Workplace, paths: Sequence[Path], description: str = "", *, cut_personal: bool = False
+    place: Workplace, survey: Survey, description: str = "", *, cut_personal: bool = False
 ) -> Adopted:
     """Make the task of the files if there is none yet; store, clean and freeze their examples.
 
-    The same file again adds nothing. Raises UsageError if a file is no JSON, if none holds a
-    conversation, if the project was not made by adopting, or if there are too few to split.
+    The same file again adds nothing. Raises UsageError if the project was not made by adopting, or
+    if there are too few to split: they are stored all the same.
     """
     _check_adoptable(place)
-    survey = _look(paths)
-    if not survey.systems:
-        raise UsageError(
-            f"nothing to learn in {_names(paths)}: {_first_reason(survey)}",
-            "Give fine-tuning files, exported chats or stored completions, as JSON or JSONL",
-        )
+    paths = survey.paths
     place.say("adopt.start", files=[path.name for path in paths])
     if place.find_task() is None:
-        _store_task(place, survey, paths, description)
+        _store_task(place, survey, description)
     forms = (*SECRETS, *PERSONAL) if cut_personal else SECRETS
     system = place.spec.system_message
     added = _store(place, paths, system, forms, several=False)
@@ -93,6 +89,7 @@ def adopt(
         system_message=system,
         system_messages=len(survey.systems.keys() - {""}),
         own_system=sum(n for message, n in survey.systems.items() if message not in ("", system)),
+        no_system=survey.systems[""],
         secrets=dict(survey.secrets),
         places=tuple(survey.places),
         personal=dict(survey.personal),
@@ -119,10 +116,14 @@ def _check_adoptable(place: Workplace) -> None:
 # -- looking -----------------------------------------------------------------------------------
 
 
-def _look(paths: Sequence[Path]) -> _Survey:
-    """Read every file once."""
-    survey = _Survey()
-    for path in paths:
+def look(files: Sequence[str | Path]) -> Survey:
+    """Read every file once; nothing is stored.
+
+    Raises UsageError if a file is not there or no JSON, or if none holds anything to learn,
+    DiskError if one cannot be read.
+    """
+    survey = Survey(tuple(map(Path, files)))
+    for path in survey.paths:
         name = _name(path)
         kinds: Counter[Kind] = Counter()
         made = 0
@@ -141,6 +142,11 @@ def _look(paths: Sequence[Path]) -> _Survey:
                 survey.places.append((name, conversation.number, dict(secrets)))
         kind = kinds.most_common(1)[0][0] if kinds else ""
         survey.files.append(AdoptedFile(str(path), kind, kinds.total(), made, tuple(bad)))
+    if not survey.systems:
+        raise UsageError(
+            f"nothing to learn in {_names(survey.paths)}: {_first_reason(survey)}",
+            "Give fine-tuning files, exported chats or stored completions, as JSON or JSONL",
+        )
     return survey
 
 
@@ -169,9 +175,9 @@ def _system(conversation: Conversation) -> str:
 # -- the task ----------------------------------------------------------------------------------
 
 
-def _store_task(place: Workplace, survey: _Survey, paths: Sequence[Path], description: str) -> None:
+def _store_task(place: Workplace, survey: Survey, description: str) -> None:
     """The task as far as it can be told before its rows are stored; cleaning infers the kind."""
-    description = description or _described(survey.common, paths)
+    description = description or _described(survey.common, survey.paths)
     spec = Spec(
         title=" ".join(description.split())[:80],
         input="as in the examples",
@@ -259,7 +265,7 @@ def _names(paths: Sequence[Path]) -> str:
     return ", ".join(_name(path) for path in paths[:5]) + (" ..." if len(paths) > 5 else "")
 
 
-def _first_reason(survey: _Survey) -> str:
+def _first_reason(survey: Survey) -> str:
     for file in survey.files:
         for number, reason in file.bad:
             return f"line {number} of {Path(file.path).name}: {reason}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from understudy import models, practice
-from understudy.errors import UsageError
+from understudy.errors import ProviderRefused, UsageError
 from understudy.example import valid
 from understudy.models.address import default_teacher
 from understudy.money import Quote
@@ -80,6 +81,24 @@ def open_or_new(folder: Path, description: str, flags: Mapping[str, Any]) -> Pro
         )
     with project.writing():
         project.keep(*KEPT)
+    return project
+
+
+def open_to_adopt(folder: Path, flags: Mapping[str, Any]) -> Project:
+    """The project in ``folder``, made if it is not there; flags are kept in its settings file.
+
+    The teacher among them, the model that is to be replaced, is asked nothing now, so its key may
+    be missing. Raises UsageError if its name or price is not known.
+    """
+    settings = load(folder, flags).settings
+    if settings.teacher:
+        with suppress(ProviderRefused):
+            models.endpoint(settings.teacher, settings)
+    if not (folder / DATABASE).exists():
+        return Project.new(folder, "", flags)
+    project = Project(folder, flags)
+    with project.writing():
+        project.keep("teacher", "price_in", "price_out", *KEPT)
     return project
 
 

@@ -87,6 +87,8 @@ class Adopted:
     """How many different ones there are."""
     own_system: int
     """Conversations that keep a system message of their own."""
+    no_system: int
+    """Conversations without one: they are given the task's, if there is one."""
     secrets: dict[str, int]
     """Cut, by kind."""
     places: tuple[tuple[str, int, dict[str, int]], ...]

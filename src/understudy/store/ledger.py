@@ -25,6 +25,7 @@ from understudy.models.protocol import (
     CallFailed,
     Endpoint,
     Lost,
+    NotServed,
     Reply,
     Request,
     Unpaid,
@@ -304,7 +305,8 @@ class Ledger:
             tries.patience_ends = clock + self._pace.max_wait_s
         out_of_patience = error.busy and clock > (tries.patience_ends or clock)
         if tries.sent == self._max_attempts or out_of_patience:
-            raise ProviderRefused(error.what, error.fix or "Try again later") from None
+            kind = NotServed if error.unreachable else ProviderRefused
+            raise kind(error.what, error.fix or "Try again later") from None
         if error.busy and error.wait_s:
             await self._pace.sit_out(turn)
         elif not error.learned:
