@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sqlite3
+import subprocess
+import sys
+import threading
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -405,6 +411,65 @@ def test_logged_calls_are_read_in_every_spelling(tmp_path):
     assert bad == BadLine(1, "the model refused")
 
 
+# -- the export that docs/adopt.md shows --------------------------------------------------------
+
+ROOT = Path(__file__).parent.parent
+
+
+class Stored(BaseHTTPRequestHandler):
+    """A provider with stored completions, in two pages, and a fine-tuning job with its file."""
+
+    rows = completions(40)
+    training = "".join(json.dumps(row) + "\n" for row in fine_tuning(30, seed=77))
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.removeprefix("/v1/").partition("?")
+        if path == "chat/completions":
+            first = 0 if "after=" not in query else 25
+            page = [{**row, "messages": None} for row in self.rows[first : first + 25]]
+            body: object = {"object": "list", "data": page, "has_more": first == 0}
+        elif path.endswith("/messages"):
+            row = next(row for row in self.rows if row["id"] == path.split("/")[2])
+            body = {"object": "list", "data": row["messages"], "has_more": False}
+        elif path == "fine_tuning/jobs":
+            job = {"id": "ftjob-1", "fine_tuned_model": "ft:x", "training_file": "file-1"}
+            body = {"object": "list", "data": [job | {"validation_file": None}], "has_more": False}
+        else:
+            body = self.training
+        text = (body if isinstance(body, str) else json.dumps(body)).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_the_exports_of_the_docs_run_as_they_stand(understudy, tmp_path):
+    """Both scripts, through OpenAI's own SDK; what they write is adopted whole."""
+    scripts = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "adopt.md").read_text(), re.DOTALL
+    )
+    provider = ThreadingHTTPServer(("127.0.0.1", 0), Stored)
+    threading.Thread(target=provider.serve_forever, daemon=True).start()
+    env = os.environ | {
+        "OPENAI_API_KEY": "sk-none",
+        "OPENAI_BASE_URL": f"http://127.0.0.1:{provider.server_port}/v1",
+    }
+    for script in scripts:
+        subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=env, check=True)
+    provider.shutdown()
+    provider.server_close()
+    body = understudy("adopt", "file-1.jsonl", "stored.jsonl", "-p", "p", "--json").json
+    assert [(one["kind"], one["examples"]) for one in body["files"]] == [
+        ("chat", 30),
+        ("completions", 40),
+    ]
+    assert (body["added"], body["system_message"]) == (70, SYSTEM)
+
+
 # -- the whole way -----------------------------------------------------------------------------
 
 
@@ -412,7 +477,7 @@ def test_trained_and_measured_against_the_old_model_while_it_answers_and_after(
     understudy, tmp_path, server
 ):
     """One command trains and evaluates; when the old model is gone, it is missing, and told."""
-    path = lines(tmp_path / "dates.jsonl", fine_tuning(70) + fine_tuning(15, seed=5, rounds=2))
+    path = lines(tmp_path / "dates.jsonl", fine_tuning(40) + fine_tuning(8, seed=5, rounds=2))
     with server() as provider:
         whole = understudy(
             *("adopt", path, "-p", "p", "--old", provider.teacher("dates"), *PRICES),

@@ -30,6 +30,7 @@ from understudy.models.protocol import (
     Endpoint,
     Limits,
     Lost,
+    NotServed,
     Quirks,
     Received,
     Reply,
@@ -124,8 +125,8 @@ def test_a_reply_that_is_cut_says_so(adapter: str, bind: Callable[[str], None]) 
 
 EXPECTED: dict[str, tuple[type[UnderstudyError], dict[str, Any]]] = {
     "401": (ProviderRefused, {}),
-    "403": (ProviderRefused, {}),
-    "404_model": (ProviderRefused, {}),
+    "403": (NotServed, {}),
+    "404_model": (NotServed, {}),
     "429_quota": (ProviderRefused, {}),
     "307": (ProviderRefused, {}),
     "308": (ProviderRefused, {}),
