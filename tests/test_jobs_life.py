@@ -169,23 +169,30 @@ def test_a_killed_trainer_fails_its_job_which_can_go_on(folder: Path) -> None:
 
 
 def test_a_killed_server_leaves_no_job_hanging(folder: Path) -> None:
-    """SIGKILL of the server, and of both: one job, one run, to its end."""
-    for both in (False, True):
-        with at_home(folder) as (home, sdk):
-            if not both:
-                job = asked(sdk, folder, MIDDLE)
-            reached(sdk, job.id, 8)
-            process = trainer(folder)
-            home.process.kill()
-            home.process.wait()
-            if both:
-                os.kill(process, signal.SIGKILL)
-            else:
-                wait_for(lambda process=process: gone(process))  # it hears that we are gone
+    """Another takes over at once; server and trainer killed, the next one goes on: one run."""
+    with at_home(folder) as (home, sdk), at_home(folder) as (standby, other):
+        job = asked(sdk, folder, MIDDLE)
+        reached(other, job.id, 8)
+        process = trainer(folder)
+        kill(home)
+        wait_for(lambda: gone(process))  # it hears that we are gone, and saves its step
+        wait_for(lambda: any("had ended" in one for one in messages(other, job.id)))
+        kept = other.fine_tuning.jobs.checkpoints.list(job.id).data[0].step_number
+        reached(other, job.id, kept + 1)
+        process = trainer(folder)
+        kill(standby)
+        os.kill(process, signal.SIGKILL)
     with at_home(folder) as (_, sdk):
         assert ended(sdk, job.id).status == "succeeded"
         assert len(sdk.fine_tuning.jobs.list().data) == 1
+        results = sdk.files.content(sdk.fine_tuning.jobs.retrieve(job.id).result_files[0])
+        assert len(results.text.splitlines()) == 61
     assert runs(folder) == ["succeeded"]
+
+
+def kill(home: Any) -> None:
+    home.process.kill()
+    home.process.wait()
 
 
 @pytest.mark.sweep
@@ -205,8 +212,7 @@ def test_whoever_is_killed_whenever_the_job_ends_in_the_truth(folder: Path, numb
                 except (AssertionError, OSError):
                     whom = "server"  # nobody trains at this moment
             if whom != "trainer":
-                home.process.kill()
-                home.process.wait()
+                kill(home)
             else:
                 job = ended(sdk, name)
                 if job.status == "failed":

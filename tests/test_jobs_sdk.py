@@ -37,17 +37,14 @@ def test_every_answer_is_what_the_sdk_calls_it(home: Home, generation: str, tmp_
     assert said.split() == ["done", generation]
 
 
-@pytest.mark.parametrize("generation", GENERATIONS)
-def test_the_notebooks_calls_run_as_they_are_written(
-    home: Home, generation: str, tmp_path: Path
-) -> None:
+def test_the_notebooks_calls_run_as_they_are_written(home: Home, tmp_path: Path) -> None:
     """Upload, create, list events, retrieve, chat: the model answers what it was never shown."""
     rows = colours()
     path = written(tmp_path / "training.jsonl", rows[:80])
     unseen = rows[80]["messages"]
     said = run(
         [str(EXAMPLE), str(path), unseen[1]["content"]],
-        generation,
+        "3.57.0",
         OPENAI_BASE_URL=home.url,
         OPENAI_API_KEY=home.token,
         POLL_SECONDS="0.5",

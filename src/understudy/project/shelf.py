@@ -92,7 +92,9 @@ def run_named(place: Workplace, name: str) -> Run:
     """The trained run of that name (``run:7``, ``run:latest``). Raises UsageError if none."""
     wanted = name.removeprefix("run:")
     trained = [run for run in all_runs(place) if run.state == "succeeded"]
-    found = trained[-1:] if wanted == "latest" else [r for r in trained if str(r.id) == wanted]
+    found = [run for run in trained if str(run.id) == wanted]
+    if wanted == "latest" and (latest := last_trained(place)) is not None:
+        found = [latest]
     if not found:
         known = ", ".join(run.model for run in trained)
         train = f"understudy train{here(place.folder)}"
