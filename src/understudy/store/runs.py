@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from understudy.example import Example, Split
-from understudy.report import Comparison, Outcome, Report, SystemScore
+from understudy.report import Outcome, Report, from_stored
 from understudy.run import Recipe, Run, RunState
 from understudy.store import schema, tasks
 from understudy.store.database import now
@@ -208,16 +208,23 @@ def report(connection: sa.Connection, number: int | None = None) -> Report | Non
     row = connection.execute(query).one_or_none()
     if row is None:
         return None
-    body = json.loads(row.report)
-    body["systems"] = {name: SystemScore(**score) for name, score in body["systems"].items()}
-    body["comparisons"] = tuple(Comparison(**pair) for pair in body["comparisons"])
     lines = connection.scalars(
         sa.select(schema.outcome.c.outcome)
         .where(schema.outcome.c.report_id == row.id)
         .order_by(schema.outcome.c.id)
     )
-    body["outcomes"] = tuple(Outcome(**json.loads(line)) for line in lines)
-    return Report(**body | {"id": row.id})
+    body = json.loads(row.report) | {"outcomes": [json.loads(line) for line in lines]}
+    return from_stored(body | {"id": row.id})
+
+
+def looks(connection: sa.Connection, dataset_id: int) -> int:
+    """How many reports there are on any item of the dataset's test split."""
+    member, outcome = schema.member, schema.outcome
+    tested = sa.select(member.c.example_id).where(
+        member.c.dataset_id == dataset_id, member.c.split == "test"
+    )
+    reports = sa.func.count(outcome.c.report_id.distinct())
+    return connection.scalar(sa.select(reports).where(outcome.c.example_id.in_(tested))) or 0
 
 
 def datasets_with(connection: sa.Connection, reason: str) -> list[int]:
