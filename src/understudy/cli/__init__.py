@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from understudy.errors import DiskError, UnderstudyError, UsageError
 
 
 def main() -> None:
     """Run the command line; every error becomes one line and an exit code."""
-    signal.signal(signal.SIGTERM, _terminated)
+    before = _heard(_too_early)
     arguments = _globals_last(sys.argv[1:])
     as_json = "--json" in arguments
     try:
+        _register()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.signal(signal.SIGTERM, _terminated)
         code = _run(arguments, as_json=as_json)
     except BrokenPipeError:
         sys.stderr.close()
@@ -25,10 +31,24 @@ def main() -> None:
     sys.exit(code)
 
 
+def _heard(handler: Callable[[int, FrameType | None], Any]) -> dict[int, Any]:
+    """Have ``handler`` take Ctrl-C and SIGTERM; who had those that were not ignored."""
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in numbers}
+
+
+def _too_early(number: int, _frame: FrameType | None) -> NoReturn:
+    """End while modules are loaded: nothing has begun, and an exception would break an import."""
+    os._exit(128 + number)
+
+
+def _register() -> None:
+    """Load the commands."""
+    from understudy.cli import adopting, looking, serving, students, verbs  # noqa: F401
+
+
 def _run(arguments: list[str], *, as_json: bool) -> int:
-    from understudy.cli import adopting, serving, students, verbs  # noqa: F401 (registers the commands)
     from understudy.cli.face import app, fail
-    from understudy.cli.looking import status  # noqa: F401 (registers those that only look)
 
     try:
         app(arguments, prog_name="understudy", standalone_mode=True)

@@ -17,12 +17,15 @@ from understudy.models.engine.grammar import Grammar, Grammars
 from understudy.models.engine.loop import BATCH_TOKENS, Engine
 from understudy.models.engine.row import Reader, Row
 from understudy.models.huggingface import check_folder, load_model, load_tokenizer
-from understudy.models.protocol import CallFailed, Generation, Piece, Reply, Request
+from understudy.models.protocol import CallFailed, Generation, ModelFailed, Piece, Reply, Request
 from understudy.models.rendering import encode_prompts, stop_ids
 
 
 class Local:
-    """The causal language model in ``folder``; it is loaded at the first call."""
+    """The causal language model in ``folder``; it is loaded at the first call that comes.
+
+    Where that failed, the next call tries again.
+    """
 
     def __init__(self, folder: Path, *, name: str, max_batch: int = 64) -> None:
         """Raises SetupError if the folder holds no model that is safe to open."""
@@ -70,6 +73,17 @@ class Local:
         finally:
             row.dropped = True
 
+    async def write(self, generation: Generation) -> Piece:
+        """Write it all, as one piece with a finish: less work than a stream. Raises as that does.
+
+        Cancelling it drops the generation.
+        """
+        row = await self._row(generation, streamed=False)
+        try:
+            return await _next(row)
+        finally:
+            row.dropped = True
+
     async def close(self) -> None:
         """End every request with CallFailed, and give the memory back."""
         self._closed = True
@@ -84,7 +98,7 @@ class Local:
         await self._ready()
         engine, reader = self._engine, self._reader
         if engine is None or reader is None:
-            raise CallFailed(f"{self.name} is closed")
+            raise ModelFailed(f"{self.name} is closed")
         loop = asyncio.get_running_loop()
         with engine.coming():
             prompt, grammar = await loop.run_in_executor(self._thread, self._read, reader, asked)
@@ -101,8 +115,8 @@ class Local:
 
     async def _ready(self) -> None:
         if self._closed:
-            raise CallFailed(f"{self.name} is closed")
-        if self._loading is None:
+            raise ModelFailed(f"{self.name} is closed")
+        if self._loading is None or (self._loading.done() and self._loading.exception()):
             loop = asyncio.get_running_loop()
             self._loading = loop.run_in_executor(self._thread, self._load)
         await asyncio.shield(self._loading)

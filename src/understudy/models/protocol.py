@@ -197,6 +197,10 @@ class CallFailed(UnderstudyError):
     """Rate limits that came with the refusal."""
 
 
+class ModelFailed(CallFailed):
+    """The model broke down over it, or was closed: nothing was wrong with the call."""
+
+
 class Unreadable(CallFailed):
     """A whole reply came, but there is no answer in it. It is paid for and never sent again."""
 

@@ -50,7 +50,11 @@ class Served(NamedTuple):
 
 
 class Writer(Protocol):
-    """A model that writes piece by piece."""
+    """A model that writes an answer, whole or piece by piece."""
+
+    async def write(self, generation: Generation) -> Piece:
+        """All of an answer; cancelling it ends the writing."""
+        ...
 
     def stream(self, generation: Generation) -> AsyncGenerator[Piece, None]:
         """The pieces of an answer; closing it ends the writing."""

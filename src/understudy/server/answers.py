@@ -33,8 +33,8 @@ class Answer:
         }
         self.headers = {"x-understudy-model": quote(served.model, safe=":/@.~ ")}
 
-    def whole(self, choices: Sequence[Sequence[Piece]]) -> dict[str, Any]:
-        """The answer to a request that is no stream, from every choice's pieces."""
+    def whole(self, choices: Sequence[Piece]) -> dict[str, Any]:
+        """The answer to a request that is no stream, from every choice as one piece."""
         return {
             **self._common,
             "object": "chat.completion",
@@ -43,16 +43,16 @@ class Answer:
                     "index": index,
                     "message": {
                         "role": "assistant",
-                        "content": "".join(piece.text for piece in pieces),
+                        "content": piece.text,
                         "refusal": None,
                         "annotations": [],
                     },
-                    "logprobs": self._logprobs(token for one in pieces for token in one.logprobs),
-                    "finish_reason": pieces[-1].finish,
+                    "logprobs": self._logprobs(piece.logprobs),
+                    "finish_reason": piece.finish,
                 }
-                for index, pieces in enumerate(choices)
+                for index, piece in enumerate(choices)
             ],
-            "usage": usage([pieces[-1] for pieces in choices]),
+            "usage": usage(choices),
         }
 
     def begin(self, index: int) -> dict[str, Any]:

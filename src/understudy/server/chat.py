@@ -41,15 +41,14 @@ async def complete(request: Request) -> Response:
     served = await find(serving, wish.model)
     if not served.answers:
         raise bad(f"{served.model} is there to be trained; there is nothing to ask before", "model")
-    answer = Answer(wish, served)
-    pieces = _pieces(serving, served, _generations(wish, served, serving))
+    answer, wanted = Answer(wish, served), _generations(wish, served, serving)
     if wish.stream:
-        events = _chunks(answer, wish.choices, pieces)
+        events = _chunks(answer, wish.choices, _pieces(serving, served, wanted))
         # What fails before the first word is told by a status, not inside the stream.
         first = await unless_gone(request.receive, anext(events))
         limits: Limits = request.app.state.limits
         return EventStream(first, events, limits.deadline_s, answer.headers)
-    whole = await unless_gone(request.receive, _all(pieces, wish.choices))
+    whole = await unless_gone(request.receive, _whole(serving, served, wanted))
     return JSONResponse(answer.whole(whole), headers=answer.headers)
 
 
@@ -60,13 +59,20 @@ def _generations(wish: Asked, served: Served, serving: Serving) -> list[Generati
     return wish.generations(messages, serving.place.settings.max_answer_tokens)
 
 
-async def _all(pieces: Pieces, choices: int) -> list[list[Piece]]:
-    """Every choice's pieces."""
-    found: list[list[Piece]] = [[] for _ in range(choices)]
-    async with aclosing(pieces):
-        async for choice, piece in pieces:
-            found[choice].append(piece)
-    return found
+async def _whole(serving: Serving, served: Served, wanted: Sequence[Generation]) -> list[Piece]:
+    """Every choice, as one piece each."""
+    async with serving.opened(served) as model:
+        tasks = [asyncio.create_task(model.write(one)) for one in wanted]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            await _cancelled(tasks)
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _chunks(
@@ -110,9 +116,7 @@ async def _pieces(serving: Serving, served: Served, wanted: Sequence[Generation]
                 else:
                     yield found
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _cancelled(tasks)
 
 
 async def _into(

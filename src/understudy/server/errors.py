@@ -18,7 +18,7 @@ from understudy.errors import (
     UnderstudyError,
     UsageError,
 )
-from understudy.models.protocol import CallFailed
+from understudy.models.protocol import CallFailed, ModelFailed
 from understudy.models.rendering import MessagesRefused
 
 INVALID = "invalid_request_error"
@@ -74,6 +74,8 @@ def api_error(error: Exception) -> ApiError:
         return error
     if isinstance(error, MessagesRefused):
         return bad(error.what, "messages")
+    if isinstance(error, ModelFailed):
+        return ApiError(500, str(error), type="server_error", code="model_failed")
     if isinstance(error, CallFailed):
         return ApiError(400, str(error), code="model_call_failed")
     if isinstance(error, BudgetReached):

@@ -11,9 +11,9 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -42,11 +42,12 @@ class Stop:
                 signal.signal(number, self._handle)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self.number:
-            os._exit(128 + self.number)  # what is paid for or trained is on disk already
+        if self.number or self.server is None:
+            # What is paid for or trained is on disk, and an exception could break an import.
+            sys.stderr.write("understudy: stopped\n")
+            sys.stderr.flush()
+            os._exit(128 + (self.number or number))
         self.number = number
-        if self.server is None:
-            raise Interrupted(number)
         self.server.should_exit = True
 
 
@@ -98,11 +99,8 @@ def protocol(headers_s: float) -> type[asyncio.Protocol]:
     return Impatient
 
 
-def serve(
-    app: Starlette, listener: socket.socket, stop: Stop, listens: Callable[[], None], limits: Limits
-) -> None:
-    """Serve until a signal; ``listens`` is called once it does. Raises Interrupted at the end."""
-    _allow_many_connections()
+def server(app: Starlette, limits: Limits, listens: Callable[[], None]) -> uvicorn.Server:
+    """A server that calls ``listens`` once it does; it ends after its ``should_exit`` is set."""
     config = uvicorn.Config(
         app,
         loop="asyncio",
@@ -117,15 +115,18 @@ def serve(
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=DRAIN_S,
     )
-    stop.server = _Server(config, listens)
-    if stop.number:
-        raise Interrupted(stop.number)
-    asyncio.run(_until_stopped(stop.server, listener))
-    raise Interrupted(stop.number or signal.SIGTERM)
+    return _Server(config, listens)
 
 
-async def _until_stopped(server: Any, listener: socket.socket) -> None:
-    await server.serve(sockets=[listener])
+def serve(
+    app: Starlette, listener: socket.socket, stop: Stop, listens: Callable[[], None], limits: Limits
+) -> None:
+    """Serve until a signal; ``listens`` is called once it does. Raises Interrupted at the end."""
+    _allow_many_connections()
+    stop.server = server(app, limits, listens)
+    if not stop.number:
+        asyncio.run(stop.server.serve(sockets=[listener]))
+    raise Interrupted(stop.number)
 
 
 def _allow_many_connections() -> None:

@@ -20,7 +20,7 @@ from understudy.models import out_of_memory
 from understudy.models.engine.row import Reader, Row
 from understudy.models.engine.sampling import Sampler
 from understudy.models.huggingface import first_line
-from understudy.models.protocol import CallFailed, Piece
+from understudy.models.protocol import CallFailed, ModelFailed, Piece
 
 if TYPE_CHECKING:
     from understudy.models.engine.batch import Batch
@@ -228,7 +228,7 @@ class Engine:
                 return
         for row in rows:
             if not row.ended:
-                self._tell(row, CallFailed(f"the model failed: {first_line(error)}"))
+                self._tell(row, ModelFailed(f"the model failed: {first_line(error)}"))
         self._wait_again(others)
         self._flush()
 
@@ -258,7 +258,7 @@ class Engine:
         self._news = defaultdict(list)
 
     def _is_closed(self) -> CallFailed:
-        return CallFailed(f"{self._name} is closed")
+        return ModelFailed(f"{self._name} is closed")
 
 
 def _deliver(news: list[tuple[Row, Piece | CallFailed]]) -> None:
