@@ -23,6 +23,7 @@ from understudy.server.app import app
 from understudy.server.door import Door, check_address
 from understudy.server.guard import OPEN
 
+ANYWHERE = "0.0.0.0"  # noqa: S104  (what the tests are about)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY")
 PATHS = sorted(
     {
@@ -155,6 +156,40 @@ def test_this_machine_is_let_in(home: Home, headers: list[tuple[str, str]]) -> N
     assert ask(home, "GET", "/v1/models", [*sent, ("authorization", f"bearer {TOKEN}")])[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("door", "right", "wrong"),
+    [
+        (
+            Door("127.0.0.1", 8000, TOKEN),
+            ["127.0.0.1:8000", "localhost:8000", "LocalHost:8000"],
+            [
+                "127.0.0.1",
+                "127.0.0.1:80",
+                "127.0.0.2:8000",
+                "[::1]:8000",
+                "::1:8000",
+                "a:8000",
+                ":",
+            ],
+        ),
+        (Door("127.0.0.1", 80, TOKEN), ["127.0.0.1", "127.0.0.1:80", "localhost"], ["a", "a:80"]),
+        (Door("::1", 8000, TOKEN), ["[::1]:8000", "localhost:8000"], ["[::1]", "[::2]:8000"]),
+        (Door("::1", 80, TOKEN), ["[::1]", "[::1]:80"], ["[::1]:81"]),
+        (
+            Door(ANYWHERE, 8000, TOKEN),
+            ["10.0.0.7:8000", "[fe80::1]:8000"],
+            ["10.0.0.7", "evil.example:8000", "10.0.0.7.evil.example:8000", "0x7f.1:8000"],
+        ),
+    ],
+)
+def test_which_host_headers_mean_this_server(
+    door: Door, right: list[str], wrong: list[str]
+) -> None:
+    assert [host for host in right if not door.names(host)] == []
+    assert [host for host in wrong if door.names(host)] == []
+    assert TOKEN not in repr(door)
+
+
 def test_a_large_body_is_refused_before_it_is_sent(home: Home) -> None:
     """T78: 64 MB announced, or sent in chunks: 413, and memory stays what it was."""
     with socket.create_connection(home.host.split(":"), timeout=20) as wire:  # type: ignore[arg-type]
@@ -233,9 +268,6 @@ def refused(understudy: Callable[..., Done], *options: str, **env: str) -> str:
     assert done.code == 2
     assert done.err.count("\n") == 1
     return done.err
-
-
-ANYWHERE = "0.0.0.0"  # noqa: S104  (what the tests are about)
 
 
 @pytest.mark.parametrize("host", [ANYWHERE, "::", "192.0.2.7", "example.com"])

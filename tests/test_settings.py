@@ -10,6 +10,7 @@ import pytest
 
 from conftest import Done
 from understudy.errors import UsageError
+from understudy.project.folder import write_settings
 from understudy.settings import CONFIG_FILE, Settings, load, variable
 
 
@@ -43,6 +44,10 @@ def test_prices_belong_to_the_teacher_named_with_them(tmp_path: Path) -> None:
         ("concurrency = -1\n", "concurrency"),
         ("seed = [1]\n", "seed"),
         ("budget = nan\n", "budget"),
+        ('bases = "gpt"\n', "bases"),
+        ("[bases]\nold = 3\n", "bases"),
+        ('[bases]\n"run:1" = "tiny"\n', "bases"),
+        ('[bases]\nold = ""\n', "bases"),
         ("budget\n", "TOML"),
         ("\xff", "TOML"),
     ],
@@ -78,3 +83,28 @@ def test_config_writes_one_line_and_keeps_the_others(
     assert body["seed"] == {"value": 4, "origin": CONFIG_FILE}
     assert "# mine" in (project / CONFIG_FILE).read_text()
     assert understudy("ledger", "-p", project, "--json").json["budget_usd"] == 2.5
+
+
+def test_bases_are_pairs_from_wherever_they_come(tmp_path: Path) -> None:
+    """A table in the file; NAME=STUDENT with commas in the environment and on the command line."""
+    pairs = {"gpt-3.5-turbo": "hf:org/name@main", "old": "tiny"}
+    (tmp_path / CONFIG_FILE).write_text(
+        '[bases]\n"gpt-3.5-turbo" = "hf:org/name@main"\nold = "tiny"\n'
+    )
+    assert load(tmp_path, {}, {}).settings.bases == pairs
+    environ = {"UNDERSTUDY_BASES": "gpt-3.5-turbo=hf:org/name@main, old = tiny,"}
+    assert load(None, {}, environ).settings.bases == pairs
+    assert load(tmp_path, {"bases": {"a": "b"}}, environ).settings.bases == {"a": "b"}
+
+
+def test_a_setting_is_written_before_the_tables(tmp_path: Path) -> None:
+    """What stands behind ``[bases]`` belongs to it; setting bases replaces the table."""
+    file = tmp_path / CONFIG_FILE
+    file.write_text('seed = 3\n# mine\n[bases]\nseed = "tiny"\n')
+    write_settings(tmp_path, {"budget": 2.5, "seed": 4})
+    found = load(tmp_path, {}, {}).settings
+    assert (found.budget, found.seed, found.bases) == (2.5, 4, {"seed": "tiny"})
+    write_settings(tmp_path, {"bases": {'a "b"': "hf:x/y", "c.d": "tiny"}})
+    found = load(tmp_path, {}, {}).settings
+    assert (found.seed, found.bases) == (4, {'a "b"': "hf:x/y", "c.d": "tiny"})
+    assert "# mine" in file.read_text()

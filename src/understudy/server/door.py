@@ -6,7 +6,7 @@ import contextlib
 import ipaddress
 import secrets
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from understudy.errors import UsageError
@@ -26,7 +26,7 @@ class Door:
 
     host: str
     port: int
-    token: str
+    token: str = field(repr=False)
 
     @property
     def url(self) -> str:
