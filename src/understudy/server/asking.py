@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
-
-from starlette.requests import Request
 
 from understudy.server.errors import ApiError, bad
 
@@ -33,17 +30,6 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "learning_rate_multiplier": (1e-4, 1e4),
 }
 """Smallest and largest of each hyperparameter; the first two are whole numbers."""
-
-
-async def json_object(request: Request) -> dict[str, Any]:
-    """The JSON object of a request's body. Raises ApiError 400 if it has none."""
-    try:
-        found = json.loads(await request.body())
-    except (ValueError, RecursionError):
-        raise bad("the body is not JSON", code="bad_json") from None
-    if not isinstance(found, dict):
-        raise bad("the body is not a JSON object", code="bad_json")
-    return found
 
 
 def job_of(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from understudy.project.jobs import Job, Refused, Seen
 from understudy.project.workplace import Workplace
 from understudy.server import asking, paging
 from understudy.server.errors import ApiError, bad, not_found
+from understudy.server.reading import json_body
 
 MOST_LISTED = 100
 MOST_KEY = 255
@@ -49,7 +50,7 @@ def _place(request: Request) -> Workplace:
 
 async def create(request: Request) -> Response:
     """Make a job; a repeated request with the same Idempotency-Key gives the same one."""
-    asked = asking.job_of(await asking.json_object(request))
+    asked = asking.job_of(await json_body(request))
     key = request.headers.get("idempotency-key")
     if key is not None and not 1 <= len(key) <= MOST_KEY:
         raise bad(f"the Idempotency-Key has more than {MOST_KEY} characters", code="invalid_value")

@@ -16,9 +16,9 @@ async def json_body(request: Request) -> dict[str, Any]:
     try:
         body = json.loads(raw, parse_constant=_no_number)
     except (ValueError, RecursionError):  # not UTF-8, not JSON, a number too long, too deep
-        raise bad("the body is not valid JSON") from None
+        raise bad("the body is not valid JSON", code="bad_json") from None
     if not isinstance(body, dict):
-        raise bad("the body is not a JSON object")
+        raise bad("the body is not a JSON object", code="bad_json")
     return body
 
 
