@@ -496,11 +496,13 @@ def test_trained_and_measured_against_the_old_model_while_it_answers_and_after(
             *("--teacher", f"{provider.url}#ft:gpt-3.5-turbo:acme::gone"),
         )
         _check_gone(gone, items, "knows no model")
-        assert provider.requests() - asked < items
+        assert provider.requests() == asked + 1, "it is not asked again and again"
     down = understudy(
         "evaluate", "-p", "p", "--teacher", "http://127.0.0.1:9/v1#dates", *PRICES, "--json"
     )
     _check_gone(down, items, "cannot reach")
+    since = understudy("evaluate", "-p", "p", "--json").json["systems"]["teacher"]
+    assert (since["score"], since["missing"]) == (1, 0), "what it answered before is on disk"
 
 
 def _check_gone(done, items: int, why: str) -> None:

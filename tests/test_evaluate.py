@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.errors import BudgetReached, UsageError
+from understudy.errors import BudgetReached, ProviderRefused, UsageError
 from understudy.evaluate import as_json, evaluate, summarise
 from understudy.example import Example, Message
-from understudy.models.protocol import CallFailed, Reply, Request
+from understudy.models.protocol import CallFailed, NotServed, Reply, Request
 from understudy.report import Outcome
 from understudy.score import mcnemar_exact, wilson
 from understudy.task import OutputField, Spec
@@ -59,7 +59,9 @@ def paid(answer: Callable[[str], str | Exception] = lambda _: "yes", **reply) ->
     return Fake(answer, **{"key": "k", "latency_s": 0.25, "cost_micro": 400, **reply})
 
 
-def outcomes(models, asked=None, spec: Spec | None = TEXT, concurrency: int = 8, into=None):
+def outcomes(
+    models, asked=None, spec: Spec | None = TEXT, concurrency: int = 8, into=None, plainly=False
+):
     async def gather() -> list[Outcome]:
         found = [] if into is None else into
         stream = evaluate(
@@ -69,6 +71,7 @@ def outcomes(models, asked=None, spec: Spec | None = TEXT, concurrency: int = 8,
             system_message="Be kind.",
             max_tokens=50,
             concurrency=concurrency,
+            plainly=plainly,
         )
         async with aclosing(stream):
             async for outcome in stream:
@@ -102,6 +105,32 @@ def test_all_are_asked_the_same_messages_but_the_teacher_afresh_and_with_the_sch
         (1, JSON.answer_schema())
     ] * 3
     assert [(r.sample, r.schema) for r in models["student"].asked] == [(0, None)] * 3
+
+
+def test_a_model_that_was_tuned_for_the_task_is_asked_plainly():
+    """A schema would be sent otherwise, or stand in the question: it is not used so."""
+    teacher = paid()
+    outcomes({"teacher": teacher}, items(3), spec=JSON, plainly=True)
+    assert [(r.sample, r.schema) for r in teacher.asked] == [(1, None)] * 3
+
+
+def test_a_model_that_is_not_served_is_missing_and_the_others_are_compared():
+    """What it answered before counts; alone it is an error, and other errors stop as ever."""
+
+    def answer(question: str) -> str | Exception:
+        return NotServed("gone") if question.endswith(" 4") else "yes"
+
+    teacher = paid(answer)
+    found = outcomes({"teacher": teacher, "base": Fake()})
+    missing = [o for o in found if o.score is None]
+    assert [(o.system, o.example_id, o.note) for o in missing] == [("teacher", 4, "gone")]
+    assert sum(o.score == 1 for o in found) == 59
+    report = summarise(1, "m", found, {"teacher": "t", "base": "b"})
+    assert report.systems["teacher"].why_missing == "gone"
+    with pytest.raises(NotServed):
+        outcomes({"teacher": paid(answer)})
+    with pytest.raises(ProviderRefused):
+        outcomes({"teacher": paid(lambda _: ProviderRefused("key")), "base": Fake()})
 
 
 def test_an_item_that_brought_a_system_message_is_asked_under_it():

@@ -89,11 +89,11 @@ SECRETS: tuple[Form, ...] = (
     _form("Hugging Face token", "hf_", r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{30,}"),
     _form(
         "provider key",
-        "gsk_ xai- r8_ pplx- nvapi- dop_v1_ npm_ pypi- sg. shpat_ shpss_ dapi lin_api_ ntn_ sk",
+        "gsk_ xai- r8_ pplx- nvapi- dop_v1_ npm_ pypi- sg. shpat_ shpss_ dapi lin_api_ ntn_",
         r"(?<![A-Za-z0-9])(?:gsk_[A-Za-z0-9]{40,}|xai-[A-Za-z0-9]{40,}|r8_[A-Za-z0-9]{30,}"
         r"|pplx-[A-Za-z0-9]{40,}|nvapi-[\w-]{40,}|dop_v1_[a-f0-9]{60,}|npm_[A-Za-z0-9]{36}"
         r"|pypi-[\w-]{50,}|SG\.[\w-]{16,40}\.[\w-]{30,70}|shp(?:at|ss)_[a-fA-F0-9]{32}"
-        r"|dapi[a-f0-9]{32}|lin_api_[A-Za-z0-9]{30,}|ntn_[A-Za-z0-9]{40,}|SK[a-f0-9]{32})",
+        r"|dapi[a-f0-9]{32}|lin_api_[A-Za-z0-9]{30,}|ntn_[A-Za-z0-9]{40,})",
     ),
     _form("Azure key", "accountkey=", r"AccountKey=(?P<secret>[A-Za-z0-9+/=]{40,})", re.IGNORECASE),
     _form(
@@ -171,9 +171,10 @@ def cut(text: str, forms: Iterable[Form] = SECRETS) -> Cut:
     found: Counter[str] = Counter()
     forms = tuple(forms)
     while True:
-        before = text
+        before, lower = text, text.lower()
         for form in forms:
-            text = _cut_one(text, form, found)
+            if not form.hints or any(hint in lower for hint in form.hints):
+                text = _cut_one(text, form, found)
         if text == before:
             return Cut(text, found)
 
@@ -184,10 +185,6 @@ def count(text: str, forms: Iterable[Form] = PERSONAL) -> Counter[str]:
 
 
 def _cut_one(text: str, form: Form, found: Counter[str]) -> str:
-    lower = text.lower()
-    if form.hints and not any(hint in lower for hint in form.hints):
-        return text
-
     def replace(match: re.Match[str]) -> str:
         groups = match.groupdict()
         name = next((name for name, value in groups.items() if value), None)

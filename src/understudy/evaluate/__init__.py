@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from understudy import score
-from understudy.errors import UsageError
+from understudy.errors import UnderstudyError, UsageError
 from understudy.evaluate.summary import as_json, summarise
 from understudy.example import Example
 from understudy.models.protocol import CallFailed, Model, NotServed, Reply, Request
@@ -41,14 +41,16 @@ async def evaluate(
     system_message: str,
     max_tokens: int,
     concurrency: int,
+    plainly: bool = False,
 ) -> AsyncGenerator[Outcome, None]:
     """Yield the graded outcome of every system on every item, as they come.
 
     A call that gave no answer yields an outcome without a score, with the reason as its note. Any
     other error (budget, key, disk) stops the asking: the calls in flight are waited for and their
     outcomes yielded, then it is raised. A model that is not served (any more) is missing on every
-    item that it did not answer, unless it is the only one. Raises UsageError if there are no items
-    to ask about, or one has no id to tell its outcome by.
+    item that it has not answered before, unless it is the only one. ``plainly`` gives the teacher
+    no schema: a model that was fine-tuned for the task is asked as it is in use. Raises UsageError
+    if there are no items to ask about, or one has no id to tell its outcome by.
     """
     if not items:
         raise UsageError("There are no test items", "`understudy freeze` makes them")
@@ -65,31 +67,18 @@ async def evaluate(
         async def ask(
             item: Example, system: System = system, limit: int = limit
         ) -> tuple[Outcome, bool]:
-            call = request(system, item, spec, system_message=system_message, max_tokens=limit)
-            return await _ask(system, models[system], item, call, spec)
+            given = None if plainly else spec
+            call = request(system, item, given, system_message=system_message, max_tokens=limit)
+            try:
+                return await _ask(system, models[system], item, call, spec)
+            except NotServed as gone:
+                if len(models) == 1:
+                    raise
+                return _missing(item, system, gone), False
 
-        asked = _each(ask, items, concurrency)
-        if len(models) > 1:
-            asked = _as_far_as_served(asked, system, items)
-        async with aclosing(asked) as outcomes:
+        async with aclosing(_each(ask, items, concurrency)) as outcomes:
             async for outcome in outcomes:
                 yield outcome
-
-
-async def _as_far_as_served(
-    asked: AsyncGenerator[Outcome, None], system: System, items: Sequence[Example]
-) -> AsyncGenerator[Outcome, None]:
-    """The outcomes; where the model is not served (any more), the rest as missing, with why."""
-    answered: set[int] = set()
-    try:
-        async with aclosing(asked) as outcomes:
-            async for outcome in outcomes:
-                answered.add(outcome.example_id)
-                yield outcome
-    except NotServed as gone:
-        for item in items:
-            if item.id not in answered:
-                yield Outcome(item.id or 0, system, None, None, None, gone.what)
 
 
 def request(
@@ -120,7 +109,7 @@ async def _ask(
     try:
         reply = await model.complete(call)
     except CallFailed as error:
-        return Outcome(number, system, None, None, None, error.what), False
+        return _missing(item, system, error), False
     taken_s = time.perf_counter() - started
     local = not reply.key
     grade = score.grade(spec, item.answer, reply.text)
@@ -136,6 +125,10 @@ async def _ask(
         cost_micro=0 if local else reply.cost_micro,
     )
     return outcome, local
+
+
+def _missing(item: Example, system: System, error: UnderstudyError) -> Outcome:
+    return Outcome(item.id or 0, system, None, None, None, error.what)
 
 
 def _note(reply: Reply, spec: Spec | None) -> str:

@@ -101,12 +101,16 @@ def adopt(
     )
 
 
+def adopted(place: Workplace) -> bool:
+    """True if the project was made by adopting: its teacher is a model that was tuned for it."""
+    with place.database.read() as connection:
+        return events.last_of(connection, "adopt.start") is not None
+
+
 def _check_adoptable(place: Workplace) -> None:
     if place.find_task() is None:
         return
-    with place.database.read() as connection:
-        adopted = events.last_of(connection, "adopt.start")
-    if adopted is None:
+    if not adopted(place):
         raise UsageError(
             f"{place.folder} is a project that adopt did not make",
             "Name a new folder with -p DIR, or add rows to this one: understudy import FILE",

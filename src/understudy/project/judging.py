@@ -15,6 +15,7 @@ from understudy import models, score
 from understudy.errors import UnderstudyError, UsageError
 from understudy.models.local import Local
 from understudy.models.protocol import Model
+from understudy.project.adopting import adopted
 from understudy.project.paid import run as run_async
 from understudy.project.shelf import (
     checked_splits,
@@ -58,6 +59,7 @@ def evaluate(place: Workplace) -> Report:
                 system_message=spec.system_message,
                 max_tokens=settings.max_answer_tokens,
                 concurrency=models.at_once(settings.teacher, settings),
+                plainly=adopted(place),
             ):
                 outcomes.append(outcome)
                 if time.monotonic() - told > 0.25:

@@ -199,11 +199,10 @@ class Ledger:
 
     async def _call(self, key: str, request: Request) -> Reply:
         tries, told = _Tries(), self._told
-        if int(key[:15], 16) in self._sent_before:
-            row = await self._commits.submit(self._find, key)
-            resend = self._resend_unknown
-            if row is not None and not calls.goes_out(row, resend_unknown=resend):
-                return await self._answer_of(row)
+        if (known := await self._known(key)) is not None:
+            return known
+        if isinstance(self._refused, NotServed):
+            raise self._refused  # nobody is there: only what is on disk can be had
         while True:
             body = self._endpoint.prepare(request)
             turn = await self._pace.turn(self._tokens(body, request))
@@ -226,6 +225,15 @@ class Ledger:
                 await self._pace.back_off(tries.sent)
             finally:
                 self._pace.leave(turn)
+
+    async def _known(self, key: str) -> Reply | None:
+        """The reply that an earlier process bought, or None. Raises as ``_answer_of`` does."""
+        if int(key[:15], 16) not in self._sent_before:
+            return None
+        row = await self._commits.submit(self._find, key)
+        if row is None or calls.goes_out(row, resend_unknown=self._resend_unknown):
+            return None
+        return await self._answer_of(row)
 
     async def _begin(self, key: str, request: Request, body: bytes) -> Row | Sent | None:
         """Hold the worst case; None if that has to wait until calls in flight are booked."""
@@ -305,8 +313,11 @@ class Ledger:
             tries.patience_ends = clock + self._pace.max_wait_s
         out_of_patience = error.busy and clock > (tries.patience_ends or clock)
         if tries.sent == self._max_attempts or out_of_patience:
-            kind = NotServed if error.unreachable else ProviderRefused
-            raise kind(error.what, error.fix or "Try again later") from None
+            fix = error.fix or "Try again later"
+            if not error.unreachable:
+                raise ProviderRefused(error.what, fix) from None
+            self._refused = self._told = NotServed(error.what, fix)
+            raise self._refused from None
         if error.busy and error.wait_s:
             await self._pace.sit_out(turn)
         elif not error.learned:
