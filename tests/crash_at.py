@@ -19,8 +19,9 @@ from understudy.cli import main
 from understudy.models.http import HttpEndpoint
 from understudy.models.openai_compatible import OpenAICompatible
 from understudy.project import folder
-from understudy.store import calls, events, examples, spool, tasks
+from understudy.store import calls, events, examples, hosted, spool, tasks
 from understudy.store.database import Database
+from understudy.train.hosted.openai_sdk import OpenAIHost
 
 POINTS = {
     "begin": (calls, "begin"),
@@ -37,6 +38,13 @@ POINTS = {
     "recover": (calls, "recover"),
     "spool": (spool, "save"),
     "settings": (folder, "write_settings"),
+    "hold": (hosted, "hold"),
+    "change": (hosted, "change"),
+    "settle": (hosted, "settle"),
+    "upload": (OpenAIHost, "upload"),
+    "create": (OpenAIHost, "create"),
+    "job": (OpenAIHost, "job"),
+    "host_events": (OpenAIHost, "events"),
 }
 FLYING_S = 0.1
 

@@ -1,4 +1,7 @@
-"""One training (Run), its settings (Recipe), and what any long verb says while it works (Event)."""
+"""One training (Run, HostedRun), its settings, and what any long verb says while it works (Event).
+
+A Run is a training here, by a Recipe; a HostedRun one at a host, by a HostedRecipe.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-RunState = Literal["created", "running", "succeeded", "failed", "interrupted"]
+RunState = Literal[
+    "created", "running", "paused", "succeeded", "failed", "cancelled", "interrupted"
+]
+Auto = Literal["auto"]
 Method = Literal["full", "lora", "qlora"]
 Precision = Literal["float32", "bfloat16"]
 MOST = 2**31 - 1
@@ -73,6 +79,38 @@ class Recipe(BaseModel):
     why: tuple[str, ...] = Field((), description="how these settings were chosen, in words")
 
 
+class HostedRecipe(BaseModel):
+    """Every setting of one training at a host. ``auto`` and 0 leave it to the host."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    kind: Literal["hosted"] = "hosted"
+    epochs: int | Auto = Field(description="passes over the training file, 1 to 50")
+    batch_size: int | Auto = Field("auto", description="examples per step, 1 to 256")
+    learning_rate_multiplier: float | Auto = Field(
+        "auto", description="factor on the host's own rate; OpenAI's protocol"
+    )
+    learning_rate: float = Field(
+        0.0, ge=0, lt=1, description="the rate itself; Together and Fireworks"
+    )
+    lora_rank: int = Field(
+        0, ge=0, le=256, description="rank of the adapters; Nebius, Together and Fireworks"
+    )
+    suffix: str = Field(
+        "", pattern=r"^[A-Za-z0-9_.-]{0,40}$", description="part of the resulting model's name"
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="seed, where the host takes one")
+    why: tuple[str, ...] = Field((), description="how these settings were chosen, in words")
+
+    @field_validator("epochs", "batch_size", "learning_rate_multiplier")
+    @classmethod
+    def _within(cls, value: float | Auto, info: ValidationInfo) -> float | Auto:
+        low, high = {"epochs": (1, 50), "batch_size": (1, 256)}.get(str(info.field_name), (0, 100))
+        if value != "auto" and not (low <= value <= high and value > 0):
+            raise ValueError(f"it is auto, or from {low} to {high}")
+        return value
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One training of one student on one frozen dataset."""
@@ -91,6 +129,34 @@ class Run:
     def model(self) -> str:
         """The model name of the trained student."""
         return f"run:{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class HostedRun:
+    """One training of a host's model on one frozen dataset; the host keeps the weights."""
+
+    id: int
+    dataset_id: int
+    student: str
+    """Model name of what was trained, as it was given: ``openai:gpt-...``, ``http://host/v1#base``."""
+    folder: Path
+    recipe: HostedRecipe
+    state: RunState = "created"
+    """As the host last told it; ``created`` until the host is known to have the job."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def model(self) -> str:
+        """The model name of the trained student, within its project."""
+        return f"run:{self.id}"
+
+    @property
+    def remote(self) -> str:
+        """The model name of the trained student, for everybody who has the host's key."""
+        return str(self.metrics.get("remote") or "")
+
+
+AnyRun = Run | HostedRun
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from understudy.errors import UsageError
 
 CONFIG_FILE = "understudy.toml"
+_PRICES = {
+    "teacher": ("price_in", "price_out"),
+    "student": ("train_price", "student_price_in", "student_price_out"),
+}
+"""Whose prices they are."""
 
 
 class Settings(BaseModel):
@@ -25,7 +30,9 @@ class Settings(BaseModel):
 
     teacher: str = Field("", description="teacher model name; empty: by the key found")
     student: str = Field(
-        "tiny", description="tiny, hf:org/name[@revision], or a local Hugging Face model folder"
+        "tiny",
+        description="tiny, hf:org/name[@revision], a local Hugging Face model folder, or a model "
+        "that a host trains: openai:NAME, http(s)://HOST/v1#NAME",
     )
     budget: float | None = Field(
         None, ge=0, le=10_000_000, description="most to spend in all, US dollars"
@@ -35,6 +42,15 @@ class Settings(BaseModel):
     )
     price_out: float | None = Field(
         None, ge=0, le=100_000, description="US dollars per million output tokens"
+    )
+    train_price: float | None = Field(
+        None, ge=0, le=100_000, description="US dollars per million training tokens at a host"
+    )
+    student_price_in: float | None = Field(
+        None, ge=0, le=100_000, description="a hosted student's US dollars per million input tokens"
+    )
+    student_price_out: float | None = Field(
+        None, ge=0, le=100_000, description="the same of output tokens"
     )
     examples: int = Field(200, ge=1, le=10_000_000, description="examples to generate")
     pilot: int = Field(5, ge=1, le=1000, description="examples in the pilot")
@@ -122,9 +138,9 @@ def load(
 ) -> Configured:
     """Merge flags, environment and the project's file into Settings.
 
-    ``flags`` whose value is None were not given. Prices belong to the teacher that is named with
-    them: one named further up does not take them over. Raises UsageError naming the place of a bad
-    value.
+    ``flags`` whose value is None were not given. Prices belong to the teacher, or the student, that
+    is named with them: one named further up does not take them over. Raises UsageError naming the
+    place of a bad value.
     """
     environ = os.environ if environ is None else environ
     layers: list[tuple[str, Mapping[str, Any]]] = [
@@ -143,9 +159,11 @@ def load(
     merged: dict[str, Any] = {}
     origin = dict.fromkeys(Settings.model_fields, "default")
     for source, values in reversed(layers):
-        if merged.get("teacher") and values.get("teacher", merged["teacher"]) != merged["teacher"]:
-            for name in ("price_in", "price_out"):
-                if origin[name] == origin["teacher"]:  # it is the price of the other one
+        for whose, prices in _PRICES.items():
+            if not merged.get(whose) or values.get(whose, merged[whose]) == merged[whose]:
+                continue
+            for name in prices:
+                if origin[name] == origin[whose]:  # it is the price of the other one
                     merged.pop(name, None)
                     origin[name] = "default"
         merged |= values

@@ -98,9 +98,9 @@ def _flat(data: dict[str, Any]) -> str:
     return printable("  ".join(f"{name}={value}" for name, value in data.items()))
 
 
-@verb("teacher", "price_in", "price_out", "timeout")
+@verb("teacher", "price_in", "price_out", "student", "train_price", "timeout")
 def doctor(face: Face) -> None:
-    """Look at the machine, the extras, the project; ask a teacher that is named two things."""
+    """Look at machine, extras, project; ask the teacher that is named, and a student's host."""
     from understudy.cli.show import checks_table
     from understudy.project import Project
     from understudy.project.doctor import doctor as look

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, get_args
@@ -12,6 +13,8 @@ from rich.table import Table
 
 from understudy.cli.words import printable
 from understudy.errors import UsageError
+from understudy.project import hosted_plan
+from understudy.project.hosted_plan import HostedPlan
 from understudy.run import Method
 from understudy.train.recipe import explain
 from understudy.train.sizing.words import lines
@@ -48,8 +51,10 @@ def overrides(
     return asked
 
 
-def explained(prepared: Prepared) -> RenderableType:
-    """The recipe with its reasons, then memory, disk and time."""
+def explained(prepared: Prepared | HostedPlan) -> RenderableType:
+    """The recipe with its reasons, then memory, disk and time; or a host's rows and price."""
+    if isinstance(prepared, HostedPlan):
+        return _of_host(prepared)
     recipe = _table("setting", "value", "why")
     for reason in explain(prepared.recipe):
         recipe.add_row(reason.setting, reason.value, reason.reason)
@@ -72,8 +77,21 @@ def explained(prepared: Prepared) -> RenderableType:
     return Group(*parts)
 
 
-def explained_json(prepared: Prepared) -> dict[str, Any]:
+def _of_host(planned: HostedPlan) -> RenderableType:
+    recipe = _table("setting", "value", "why")
+    for line in planned.recipe.why:
+        name, value, why = re.fullmatch(r"(\S+) (\S*): (.*)", line).groups()  # type: ignore[union-attr]
+        recipe.add_row(name, value, why)
+    about = _table("", "")
+    for pair in hosted_plan.explained(planned):
+        about.add_row(*map(printable, pair))
+    return Group(f"{printable(planned.student)} on dataset {planned.frozen.id}", recipe, about)
+
+
+def explained_json(prepared: Prepared | HostedPlan) -> dict[str, Any]:
     """The same for programs; sizes in bytes, times in seconds."""
+    if isinstance(prepared, HostedPlan):
+        return hosted_plan.as_json(prepared)
     need = prepared.need
     return {
         "dataset": prepared.frozen.id,

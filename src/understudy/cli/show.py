@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from understudy.project.flow import Finished
     from understudy.project.results import Generated
     from understudy.report import Report
-    from understudy.run import Run
+    from understudy.run import AnyRun
     from understudy.task import Plan, Task
 
 
@@ -117,8 +117,10 @@ def generated(result: Generated, *, told: bool) -> str:
     )
 
 
-def trained(run: Run, here: str) -> str:
+def trained(run: AnyRun, here: str) -> str:
     """One line; ``here`` names the project for the next command."""
+    if run.state in ("running", "paused", "cancelled"):
+        return f"{run.model} {run.state}: {run.student}"
     loss = run.metrics.get("loss")
     told = f", loss {loss:.3f}" if loss is not None else ""
     return f"{run.model} {run.state}: {run.student}{told}. Next: understudy evaluate{here}"
@@ -171,11 +173,17 @@ def finished(project: Project, done: Finished, seconds: float) -> RenderableType
         )
     lines = [
         f"project   {folder}   (examples, ledger, runs: `understudy status{here(folder)}`)",
-        f"model     {done.exported.path}   (answers equal on {done.exported.parity} prompts)",
+        _model(done),
         f'next      understudy predict{here(folder)} "INPUT"',
         f"took      {duration(seconds)}",
     ]
     return Group("", samples, "", report_table(done.report), "", *map(_cell, lines))
+
+
+def _model(done: Finished) -> str:
+    if done.exported is None:
+        return f"model     {done.run.metrics.get('remote')}   (its host keeps it)"
+    return f"model     {done.exported.path}   (answers equal on {done.exported.parity} prompts)"
 
 
 def _short(text: str, width: int = 60) -> str:

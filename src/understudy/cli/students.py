@@ -5,17 +5,22 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from understudy.cli.face import Face, verb
-from understudy.cli.verbs import MONEY, Format
+from understudy.cli.verbs import MONEY, Format, confirm_quote
 from understudy.errors import UsageError
 from understudy.example import valid
 
+if TYPE_CHECKING:
+    from understudy.project.hosted_plan import TrainingQuote
 
-@verb("student")
+HostedJob = Annotated[str, typer.Option(metavar="RUN", help="That job, at its host: run:7.")]
+
+
+@verb("student", "budget", "train_price", "student_price_in", "student_price_out", "timeout")
 def train(
     face: Face,
     method: Annotated[str, typer.Option(help="full, lora, qlora; auto takes what fits.")] = "auto",
@@ -46,8 +51,14 @@ def train(
         bool, typer.Option("--anyway", help="Start although it does not seem to fit.")
     ] = False,
     again: Annotated[bool, typer.Option("--again", help="Train anew what is trained.")] = False,
+    cancel: HostedJob = "",
+    pause: HostedJob = "",
+    resume: HostedJob = "",
 ) -> None:
     """Fine-tune the student on the newest dataset. An interrupted training goes on."""
+    if cancel or pause or resume:
+        _act(face, cancel=cancel, pause=pause, resume=resume)
+        return
     from understudy.cli.recipe_table import explained, explained_json, overrides
     from understudy.cli.show import trained
     from understudy.project.here import here
@@ -59,15 +70,40 @@ def train(
             prepared = project.explain(launch=launch, report_to=trackers, **chosen)
         face.finish(explained_json(prepared), explained(prepared))
         return
-    with face.open() as project:
+    with face.open_following() as (project, progress):
+
+        def confirm(quote: TrainingQuote) -> None:
+            with progress.pause():
+                confirm_quote(face, quote)
+
         result = project.train(
-            again=again, anyway=anyway, trials=trials, launch=launch, report_to=trackers, **chosen
+            again=again,
+            anyway=anyway,
+            trials=trials,
+            launch=launch,
+            report_to=trackers,
+            confirm=confirm,
+            **chosen,
         )
     body = {"run": result.id, "state": result.state, **result.metrics, "model": result.model}
     face.finish(body, trained(result, here(face.folder)))
 
 
-@verb(*MONEY)
+def _act(face: Face, **named: str) -> None:
+    """Cancel, pause or resume a job at its host."""
+    from understudy.cli.show import trained
+    from understudy.project.here import here
+
+    (what, run), *others = [(what, run) for what, run in named.items() if run]
+    if others:
+        raise UsageError(f"--{what} and --{others[0][0]} do not go together", "Give one of them")
+    with face.open() as project:
+        result = getattr(project, what)(run)
+    body = {"run": result.id, "state": result.state, **result.metrics, "model": result.model}
+    face.finish(body, trained(result, here(face.folder)))
+
+
+@verb(*MONEY, "student_price_in", "student_price_out")
 def evaluate(face: Face) -> None:
     """Teacher, base and student on the untouched test items: scores, tests, verdict."""
     from understudy.cli.show import report_json, report_table
@@ -77,7 +113,7 @@ def evaluate(face: Face) -> None:
     face.finish(report_json(report), report_table(report))
 
 
-@verb(*MONEY)
+@verb(*MONEY, "student_price_in", "student_price_out")
 def predict(
     face: Face,
     text: Annotated[str, typer.Argument(metavar="INPUT", help="The input; - reads stdin.")],

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from understudy.money import Quote
     from understudy.project import Project
     from understudy.project.flow import Finished
+    from understudy.project.hosted_plan import TrainingQuote
     from understudy.task import Task
 
 MONEY = ("teacher", "budget", "price_in", "price_out", "concurrency", "timeout", "resend_unknown")
@@ -92,9 +93,9 @@ def _whole_way(face: Face, make: Any, description: str, examples: int | None, fo
         check_enough(project, wanted)
         with following(project, as_json=face.json, quiet=face.quiet) as progress:
 
-            def confirm(quote: Quote) -> None:
+            def confirm(quote: Quote | TrainingQuote) -> None:
                 with progress.pause():
-                    _confirm(face, quote)
+                    confirm_quote(face, quote)
 
             _talk_over(face, project, progress, description)
             done: Finished = flow.run(project, description, wanted, confirm)
@@ -102,7 +103,7 @@ def _whole_way(face: Face, make: Any, description: str, examples: int | None, fo
             "seconds": round(time.monotonic() - started, 1),
             "run": done.run.id,
             "model": done.run.model,
-            "export": done.exported.path,
+            "export": done.exported.path if done.exported else None,
             "project": str(folder),
         }
         face.finish(body, finished(project, done, time.monotonic() - started))
@@ -118,7 +119,8 @@ def _confirm_pilot(face: Face, worst_micro: int) -> None:
         face.confirm(question, otherwise="Say --yes to accept that")
 
 
-def _confirm(face: Face, quote: Quote) -> None:
+def confirm_quote(face: Face, quote: Quote | TrainingQuote) -> None:
+    """Ask whether a price above one dollar is accepted."""
     if quote.high_micro > ASK_ABOVE_MICRO and not quote.made_up:
         face.confirm(f"{quote}. Go on?", otherwise="Say --yes to accept the quote")
 
@@ -239,7 +241,7 @@ def generate(
             _confirm_pilot(face, project.worst_of_pilot(texts))
         quote = project.pilot(examples, batch=batch, **wish)
         with progress.pause():
-            _confirm(face, quote)
+            confirm_quote(face, quote)
         result = in_all(project, before, project.generate(examples, batch=batch, **wish))
     body = asdict(result) | {"spent_usd": result.spent_micro / 1e6}
     del body["spent_micro"]

@@ -231,6 +231,24 @@ _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     "train.evaluation": _evaluation,
     "train.best": _best,
     "train.forgetting": lambda d: f"train     {d['text']}",
+    "hosted.ends": lambda d: f"host      {d['student']}: {d['text']}",
+    "hosted.start": lambda d: f"train     run {d['run']}: {d['price']}",
+    "hosted.upload": lambda d: f"host      takes {d['file']}, {d['bytes']:,} bytes",
+    "hosted.created": lambda d: (
+        f"host      has run {d['run']} as {d['job']}; Ctrl-C stops following it, the same command "
+        "goes on"
+    ),
+    "hosted.state": lambda d: f"host      {d['job']}: {d['told']}",
+    "hosted.event": lambda d: "" if d["level"] == "info" else f"host      {d['message']}",
+    "hosted.forgot": lambda d: f"host      knows {d['what']} no more: it is sent again",
+    "hosted.trouble": lambda d: (
+        f"host      cannot be asked ({d['what']}), {d['times']:,} times so far; it is asked again"
+    ),
+    "hosted.answers": lambda d: f"host      answers again, after {d['times']:,} failures",
+    "hosted.booked": lambda d: (
+        f"host      {usd(d['micro'])} booked" + (f": {d['note']}" if d["note"] else "")
+    ),
+    "hosted.deploy": lambda d: f"host      before {d['model']} answers: {d['text']}",
     "run.state": lambda d: f"train     run {d['run']} {d['state']} in {duration(d['seconds'])}",
     "evaluate.start": lambda d: f"evaluate  {', '.join(d['systems'])} on {d['items']:,} test items",
     "evaluate.done": lambda d: f"report    reports/{d['report']}.json",

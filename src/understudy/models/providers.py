@@ -14,6 +14,8 @@ from understudy.models.protocol import Quirks
 CHECKED_ON = "2026-11-22"
 
 Api = Literal["openai", "anthropic"]
+Tuning = Literal["", "openai", "together", "fireworks"]
+"""How a provider is asked to fine-tune; empty: not, as far as is known."""
 
 
 class Provider(NamedTuple):
@@ -35,6 +37,7 @@ class Provider(NamedTuple):
     """Its name in the price table; None if it is not in there."""
     local: bool = False
     """Runs on the user's machine: costs nothing, needs no key."""
+    tuning: Tuning = ""
 
 
 _NEW_LIMIT = Quirks(limit_name="max_completion_tokens")
@@ -48,6 +51,7 @@ PROVIDERS: dict[str, Provider] = {
         quirks=_NEW_LIMIT,
         teacher="gpt-5.5",
         price_id="openai",
+        tuning="openai",
     ),
     "anthropic": Provider(
         "https://api.anthropic.com/v1",
@@ -67,6 +71,7 @@ PROVIDERS: dict[str, Provider] = {
         key_header="api-key",
         quirks=_NEW_LIMIT,
         price_id="azure",
+        tuning="openai",
     ),
     "gemini": Provider(
         "https://generativelanguage.googleapis.com/v1beta/openai",
@@ -91,15 +96,30 @@ PROVIDERS: dict[str, Provider] = {
         url_variable="DASHSCOPE_BASE_URL",
         quirks=_NO_SCHEMA,
     ),
-    "together": Provider("https://api.together.xyz/v1", ("TOGETHER_API_KEY",), price_id="together"),
+    "together": Provider(
+        "https://api.together.xyz/v1",
+        ("TOGETHER_API_KEY",),
+        url_variable="TOGETHER_BASE_URL",
+        price_id="together",
+        tuning="together",
+    ),
     "fireworks": Provider(
-        "https://api.fireworks.ai/inference/v1", ("FIREWORKS_API_KEY",), price_id="fireworks"
+        "https://api.fireworks.ai/inference/v1",
+        ("FIREWORKS_API_KEY",),
+        url_variable="FIREWORKS_BASE_URL",
+        price_id="fireworks",
+        tuning="fireworks",
     ),
     "openrouter": Provider(
         "https://openrouter.ai/api/v1", ("OPENROUTER_API_KEY",), price_id="openrouter"
     ),
     "groq": Provider("https://api.groq.com/openai/v1", ("GROQ_API_KEY",), price_id="groq"),
-    "nebius": Provider("https://api.tokenfactory.nebius.com/v1", ("NEBIUS_API_KEY",)),
+    "nebius": Provider(
+        "https://api.tokenfactory.nebius.com/v1",
+        ("NEBIUS_API_KEY",),
+        url_variable="NEBIUS_BASE_URL",
+        tuning="openai",
+    ),
     "ollama": Provider(
         "http://127.0.0.1:11434/v1", url_variable="OLLAMA_HOST", url_path="/v1", local=True
     ),

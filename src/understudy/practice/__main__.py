@@ -22,6 +22,7 @@ from understudy.practice.batches import BATCH_FAULTS
 from understudy.practice.faults import PAID, parse_fault
 from understudy.practice.options import Options
 from understudy.practice.server import listening
+from understudy.practice.tuning import TUNING_FAULTS
 
 _ABOUT = """\
 An OpenAI-compatible server on loopback whose models are programs. It prints its address as one
@@ -65,6 +66,10 @@ def _options(given: argparse.Namespace) -> Options:
         hang_seconds=given.hang_seconds,
         batch_seconds=given.batch_seconds,
         batch_faults=tuple(parse_fault(one, BATCH_FAULTS) for one in given.batch_fault),
+        tune_seconds=given.tune_seconds,
+        tune_faults=tuple(parse_fault(one, TUNING_FAULTS) for one in given.tune_fault),
+        tune_list_seconds=given.tune_list_seconds,
+        tune_shutdown=given.tune_shutdown,
     )
 
 
@@ -166,6 +171,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_limits(parser.add_argument_group("rate limits"))
     _add_faults(parser.add_argument_group("faults"))
     _add_batches(parser.add_argument_group("batches"))
+    _add_tuning(
+        parser.add_argument_group(
+            "fine-tuning",
+            "Trains dates, durations, support, and novice, which knows nothing: "
+            "understudy train --student URL#novice --train-price 3. OpenAI's protocol; with "
+            "TOGETHER_BASE_URL=URL also Together's, with FIREWORKS_BASE_URL=HOST/inference/v1 "
+            "Fireworks'.",
+        )
+    )
     return parser
 
 
@@ -267,6 +281,33 @@ def _add_batches(group: argparse._ArgumentGroup) -> None:
         help="like --fault, counted among uploads, creations, looks or downloads; repeatable: "
         f"{', '.join(BATCH_FAULTS)}",
     )
+
+
+def _add_tuning(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--tune-seconds",
+        type=_seconds,
+        default=2.0,
+        metavar="SECONDS",
+        help="that a fine-tuning takes, about (default: 2)",
+    )
+    add(
+        "--tune-fault",
+        action="append",
+        default=[],
+        metavar="KIND@N",
+        help="like --fault, counted among uploads, lists, creations, looks or jobs; repeatable: "
+        f"{', '.join(TUNING_FAULTS)}",
+    )
+    add(
+        "--tune-list-seconds",
+        type=_seconds,
+        default=1.0,
+        metavar="SECONDS",
+        help="age from which lists show a thing, in list_slow (default: 1)",
+    )
+    add("--tune-shutdown", default="", metavar="DAY", help="day on which its models end")
 
 
 def _kinds(*, paid: bool) -> str:

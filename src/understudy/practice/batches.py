@@ -1,6 +1,6 @@
 """Batches of the practice server: files in, a while later files out.
 
-    POST /v1/files     GET /v1/files/{id}     GET /v1/files/{id}/content
+    POST /v1/files     GET /v1/files     GET /v1/files/{id}     GET /v1/files/{id}/content
     POST /v1/batches   GET /v1/batches   GET /v1/batches/{id}   POST /v1/batches/{id}/cancel
 
 Every line is one request that may cost, with a number, a fault and lines in the bill like any
@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
+from understudy.practice import tuning, tuning_work
 from understudy.practice.chat import ApiError, error_body
 from understudy.practice.exchange import OPENAI, account, json_of, work
 from understudy.practice.faults import pick
@@ -63,20 +64,36 @@ class _Asked(NamedTuple):
 async def upload(request: web.Request, provider: Provider) -> web.StreamResponse:
     """Keep a file. Raises ApiError if it is none."""
     fault = _fault(provider, "upload")
-    purpose, name, content = "", "", None
+    filed = await taken(request, provider, ("batch", "fine-tune"))
+    if filed.purpose == "fine-tune":
+        fault = tuning.next_fault(provider, "upload")
+        await tuning_work.note(provider, filed, "file")
+    return await _reply(request, provider, filed.body(), lost=fault == "upload_lost")
+
+
+async def taken(
+    request: web.Request, provider: Provider, purposes: Sequence[str], purpose: str = ""
+) -> Filed:
+    """Keep the file of a form. Raises ApiError if it is none.
+
+    ``purpose`` is what it is for where the form does not say it.
+    """
+    name, content = "", None
     if not request.content_type.startswith("multipart/"):
         raise ApiError(400, "Files are sent as multipart/form-data.")
     async for part in await request.multipart():
         if part.name == "purpose":  # type: ignore[union-attr]
             purpose = (await part.read()).decode(errors="replace")  # type: ignore[union-attr]
+        elif part.name == "file_name":  # type: ignore[union-attr]
+            name = (await part.read()).decode(errors="replace")  # type: ignore[union-attr]
         elif part.name == "file":  # type: ignore[union-attr]
-            name, content = part.filename or "", await _limited(part)  # type: ignore[union-attr]
-    if purpose != "batch":
+            content = await _limited(part)
+            name = name or part.filename or ""  # type: ignore[union-attr]
+    if purpose not in purposes:
         raise ApiError(400, f"There is no purpose {purpose!r} here.", param="purpose")
     if content is None:
         raise ApiError(400, "There is no file.", param="file")
-    filed = _keep(provider, name, "batch", content)
-    return await _reply(request, provider, filed.body(), lost=fault == "upload_lost")
+    return _keep(provider, name, purpose, content)
 
 
 async def _limited(part: Any) -> bytes:
@@ -86,6 +103,19 @@ async def _limited(part: Any) -> bytes:
         if len(content) > MOST_BYTES:
             raise ApiError(413, "The file is larger than 200 MB.", param="file")
     return bytes(content)
+
+
+async def files(request: web.Request, provider: Provider) -> web.StreamResponse:
+    """List the files, the newest first, a page at a time."""
+    slow = tuning.refused(provider, "list") == "list_slow"
+    purpose = request.query.get("purpose")
+    found = [
+        filed.body()
+        for filed in reversed(provider.shelf.files.values())
+        if purpose in (None, filed.purpose)
+        and not (slow and provider.seconds() - filed.since < provider.options.tune_list_seconds)
+    ]
+    return tuning.page(request, found)
 
 
 async def file(request: web.Request, provider: Provider) -> web.StreamResponse:
@@ -261,9 +291,11 @@ def _jsonl(lines: Sequence[dict[str, Any]]) -> bytes:
 
 
 def _keep(provider: Provider, name: str, purpose: str, content: bytes) -> Filed:
-    files = provider.shelf.files
-    filed = Filed(f"file-{len(files) + 1:06}", name, purpose, content, int(time.time()))
-    files[filed.id] = filed
+    shelf = provider.shelf
+    shelf.asked["kept"] += 1
+    number, at = shelf.asked["kept"], int(time.time())
+    filed = Filed(f"file-{number:06}", name, purpose, content, at, provider.seconds())
+    shelf.files[filed.id] = filed
     return filed
 
 

@@ -143,9 +143,9 @@ def completion_body(call: Call, done: Completion, n: int) -> dict[str, Any]:
     }
 
 
-def models_body() -> dict[str, Any]:
-    """Return the JSON of the list of models."""
-    rows = [{"id": name, "object": "model", "created": 0} for name in TASKS]
+def models_body(more: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the JSON of the list of models: the tasks, and ``more``."""
+    rows = [{"id": name, "object": "model", "created": 0} for name in (*TASKS, *more)]
     return {"object": "list", "data": [row | {"owned_by": "understudy"} for row in rows]}
 
 

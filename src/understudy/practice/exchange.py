@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from aiohttp import web
@@ -24,6 +25,7 @@ from understudy.practice.chat import (
     understand,
 )
 from understudy.practice.faults import PAID, pick
+from understudy.practice.fine_tuned import stands_for
 from understudy.practice.limits import LIMIT, Limited, Standing, openai_headers, wait_headers
 from understudy.practice.provider import Provider
 from understudy.practice.refused import REFUSED, refusal, refusal_headers
@@ -92,7 +94,10 @@ def work(body: object, n: int, arrived: float, provider: Provider, dialect: Dial
     options = provider.options
     fault = pick(options.faults, options.seed, n)
     try:
-        call = dialect.understand(body, options.refused_parameters)
+        asked, task = stands_for(body, provider)
+        call = dialect.understand(asked, options.refused_parameters)
+        if task is not None:
+            call = replace(call, model=body["model"], task=task)  # type: ignore[index]
         provider.allowance.admit(call, arrived)
         done = complete(call, options.seed, options.repeat)
     except ApiError as error:

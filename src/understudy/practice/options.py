@@ -57,5 +57,13 @@ class Options:
     """Seconds without a byte in the fault ``slow_headers``."""
     batch_seconds: float = 1.0
     """Seconds that a batch takes, about."""
+    tune_seconds: float = 2.0
+    """Seconds that a fine-tuning takes, about."""
+    tune_faults: Faults = ()
+    """Kinds of ``tuning.TUNING_FAULTS``, counted among the requests that they can hit."""
+    tune_list_seconds: float = 1.0
+    """Age from which lists show a file or a job, in the fault ``list_slow``."""
+    tune_shutdown: str = ""
+    """Day on which its models are switched off, as its list of models says it."""
     batch_faults: Faults = ()
     """Kinds of ``batches.BATCH_FAULTS``, counted among the requests that they can hit."""

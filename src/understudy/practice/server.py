@@ -1,7 +1,7 @@
 """The practice server: OpenAI-compatible (and Anthropic's API too), its models are programs.
 
     POST /v1/chat/completions      POST /v1/messages      GET /v1/models      GET /healthz
-    /v1/files and /v1/batches, see ``batches.py``
+    /v1/files and /v1/batches, see ``batches.py``; /v1/fine_tuning/jobs, see ``tuning.py``
 
 One server serves every task, by model name (``practice:dates`` or ``dates``). A call whose schema
 is named spec, plan or inputs is answered with those of the task; any other with ``answer`` of the
@@ -22,9 +22,10 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from understudy.errors import UsageError
-from understudy.practice import TASKS, anthropic, batches, load
+from understudy.practice import TASKS, anthropic, batches, load, tuning_words
 from understudy.practice.chat import ApiError, error_body, models_body
 from understudy.practice.exchange import exchange
+from understudy.practice.fine_tuned import NOVICE, fine_tuned
 from understudy.practice.options import Options
 from understudy.practice.provider import Provider
 
@@ -47,8 +48,16 @@ class Route(NamedTuple):
     """The JSON in which its API says no."""
 
 
-async def _models(_: web.Request, __: Provider) -> web.StreamResponse:
-    return web.json_response(models_body())
+async def _models(_: web.Request, provider: Provider) -> web.StreamResponse:
+    return web.json_response(models_body(fine_tuned(provider)))
+
+
+async def _model(request: web.Request, provider: Provider) -> web.StreamResponse:
+    name = request.match_info["id"]
+    if name != NOVICE and name not in (*TASKS, *fine_tuned(provider)):
+        raise ApiError(404, f"The model '{name}' does not exist", code="model_not_found")
+    row = {"id": name, "object": "model", "created": 0, "owned_by": "understudy"}
+    return web.json_response(row | {"shutdown_date": provider.options.tune_shutdown or None})
 
 
 async def _health(_: web.Request, __: Provider) -> web.StreamResponse:
@@ -58,7 +67,13 @@ async def _health(_: web.Request, __: Provider) -> web.StreamResponse:
 ROUTES = (
     Route("POST", "/v1/chat/completions", exchange),
     Route("POST", anthropic.PATH, anthropic.answer, anthropic.error_body),
+    Route("POST", "/inference/v1/chat/completions", exchange),
     Route("GET", "/v1/models", _models),
+    Route("GET", "/v1/models/{id:.+}", _model),
+    *(Route(*one) for one in tuning_words.OPENAI),
+    *(Route(*one) for one in tuning_words.TOGETHER),
+    *(Route(*one) for one in tuning_words.FIREWORKS),
+    Route("GET", "/v1/files", batches.files),
     Route("POST", "/v1/files", batches.upload),
     Route("GET", "/v1/files/{id}", batches.file),
     Route("GET", "/v1/files/{id}/content", batches.content),

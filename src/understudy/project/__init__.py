@@ -22,6 +22,7 @@ from understudy.models.function import Function, Teacher
 from understudy.money import Quote
 from understudy.project import (
     adopting,
+    hosting,
     judging,
     making,
     preparing,
@@ -34,10 +35,12 @@ from understudy.project import (
     workplace,
 )
 from understudy.project import examples as data
+from understudy.project.hosted_plan import HostedPlan, is_hosted
+from understudy.project.hosted_plan import plan as plan_hosted
 from understudy.project.progress import Wish
 from understudy.project.results import Adopted, Cleaned, Exported, Generated, Imported
 from understudy.report import Report
-from understudy.run import Event, Method, Run
+from understudy.run import AnyRun, Event, HostedRun, Method
 from understudy.store import events, tasks
 from understudy.store.runs import Frozen
 from understudy.task import Cell, Plan, Spec, Task
@@ -266,20 +269,26 @@ class Project(workplace.Workplace):
         trials: int = 0,
         launch: str | None = None,
         report_to: Sequence[str] = (),
+        confirm: hosting.Confirm | None = None,
         **recipe: Any,
-    ) -> Run:
-        """Fine-tune the student on the newest dataset, in a process of its own.
+    ) -> AnyRun:
+        """Fine-tune the student on the newest dataset: in a process of its own, or at a host.
 
         An unfinished run goes on from its last checkpoint; a finished one with the same settings is
         returned as it is, unless ``again``. ``method``: None chooses. ``trials``: recipes to try
         first. ``launch``: processes on this machine, ``fsdp2``, or an accelerate configuration.
-        ``report_to``: trackers. ``recipe`` overrides fields of run.Recipe.
+        ``report_to``: trackers. ``recipe`` overrides fields of run.Recipe (run.HostedRecipe for a
+        host's model). ``confirm`` is given the price of a host and raises to stop before the spend.
 
         Raises SetupError, before anything is downloaded, if it does not fit this machine; not with
-        ``anyway``. When memory runs out all the same, it goes on smaller and says so.
+        ``anyway``. When memory runs out all the same, it goes on smaller and says so. For a host,
+        BudgetReached before anything is sent, and Closed if it does not fine-tune.
         """
         how = training.How(again, anyway, trials, launch, tuple(report_to))
         with self.writing():
+            if is_hosted(self.settings.student):
+                hosting.must_make_sense(how, method)
+                return hosting.train(self, recipe, again=again, confirm=confirm)
             prepared = preparing.prepare(self, method=method, overrides=recipe)
             return training.train(self, prepared, how)
 
@@ -290,12 +299,32 @@ class Project(workplace.Workplace):
         launch: str | None = None,
         report_to: Sequence[str] = (),
         **recipe: Any,
-    ) -> preparing.Prepared:
-        """What ``train`` would do here, and why: recipe, memory, disk, time. Starts nothing."""
+    ) -> preparing.Prepared | HostedPlan:
+        """What ``train`` would do, and why: recipe, memory, disk, time; or the price of a host.
+
+        Starts nothing.
+        """
+        how = training.How(launch=launch, report_to=tuple(report_to))
         with self.writing():
+            if is_hosted(self.settings.student):
+                hosting.must_make_sense(how, method)
+                return plan_hosted(self, recipe)
             prepared = preparing.prepare(self, method=method, overrides=recipe)
-        training.check(prepared, training.How(launch=launch, report_to=tuple(report_to)))
+        training.check(prepared, how)
         return prepared
+
+    def cancel(self, run: str) -> HostedRun:
+        """Have the host end a training (``run:7``); what it bills for the steps done is booked."""
+        return hosting.cancel(self, run)
+
+    def pause(self, run: str) -> HostedRun:
+        """Have the host pause a training. Raises UsageError where the host cannot."""
+        return hosting.pause(self, run)
+
+    def resume(self, run: str) -> HostedRun:
+        """Have a paused training go on at its host, and follow it to its end."""
+        with self.writing():
+            return hosting.resume(self, run)
 
     def evaluate(self) -> Report:
         """Ask teacher, base and student the test items; score, compare, and say the verdict."""

@@ -15,6 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from understudy.errors import UnderstudyError
+from understudy.project import hosting
+from understudy.project.hosted_plan import is_hosted
 from understudy.project.probe import Found, probe
 from understudy.project.workplace import Workplace
 from understudy.settings import Settings
@@ -23,6 +25,7 @@ from understudy.store.database import Database
 
 EXTRAS = {
     "train": ("torch", "transformers", "trl", "peft", "datasets", "accelerate"),
+    "hosted": ("openai",),
     "practice": ("babel",),
     "parquet": ("pyarrow",),
 }
@@ -54,7 +57,18 @@ def doctor(settings: Settings, place: Workplace | None) -> list[Check]:
         checks.append(Check(f"extra {extra}", None if missing else True, found, fix))
     if place is not None:
         checks += _project_checks(place)
-    return [*checks, *_teacher_checks(settings, place)]
+    return [*checks, *_teacher_checks(settings, place), *_student_checks(settings)]
+
+
+def _student_checks(settings: Settings) -> list[Check]:
+    """Ask the host of a student whether it fine-tunes. It costs nothing."""
+    if not is_hosted(settings.student):
+        return []
+    try:
+        found = hosting.look_alone(settings)
+    except UnderstudyError as error:
+        return [Check("student fine-tuning", False, error.what, error.fix)]
+    return [Check(f"student {name}", ok, told, fix) for name, ok, told, fix in found]
 
 
 def _project_checks(place: Workplace) -> list[Check]:

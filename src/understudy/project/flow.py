@@ -15,9 +15,10 @@ from understudy.models.address import default_teacher
 from understudy.money import Quote
 from understudy.project import Project
 from understudy.project.folder import DATABASE
+from understudy.project.hosted_plan import TrainingQuote
 from understudy.project.results import Exported
 from understudy.report import Report
-from understudy.run import Run
+from understudy.run import AnyRun, HostedRun
 from understudy.settings import load
 
 KEPT = (
@@ -34,17 +35,22 @@ KEPT = (
 class Finished:
     """What the whole way gave."""
 
-    run: Run
+    run: AnyRun
     report: Report
-    exported: Exported
+    exported: Exported | None
+    """None: a host keeps the model."""
 
 
 def run(
-    project: Project, description: str, examples: int, confirm: Callable[[Quote], None]
+    project: Project,
+    description: str,
+    examples: int,
+    confirm: Callable[[Quote | TrainingQuote], None],
 ) -> Finished:
     """One description to one measured student. Again: goes on where it stopped.
 
-    ``confirm`` is given the quote after the pilot and raises to stop before the spend.
+    ``confirm`` is given the quote after the pilot, and a host's price before it trains; it raises
+    to stop before the spend.
     """
     with project.writing():
         project.describe(description)
@@ -53,9 +59,10 @@ def run(
             confirm(project.pilot(examples))
         project.generate(examples)
         project.freeze()
-        trained = project.train()
+        trained = project.train(confirm=confirm)
         report = project.evaluate()
-        return Finished(trained, report, project.export())
+        hosted = isinstance(trained, HostedRun)
+        return Finished(trained, report, None if hosted else project.export())
 
 
 def open_or_new(folder: Path, description: str, flags: Mapping[str, Any]) -> Project:

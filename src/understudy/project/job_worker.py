@@ -30,7 +30,7 @@ from understudy.project import job_files, job_results, training, uploads
 from understudy.project.job_files import BadFile
 from understudy.project.jobs import model_name, seed_of
 from understudy.project.preparing import dataset_folder, prepare_for
-from understudy.project.shelf import all_runs
+from understudy.project.shelf import local_runs
 from understudy.project.workplace import Workplace
 from understudy.run import Event, Run
 from understudy.store import events, jobs, runs
@@ -160,7 +160,7 @@ class Worker:
             if job.state == "running":
                 self._change(job, _RUNNING, "job.recovered", {}, state="queued")
         theirs = {job.run_id for job in found}
-        for run in all_runs(self._place):
+        for run in local_runs(self._place):
             if run.id in theirs and run.state == "running":
                 self._set_run(replace(run, state="interrupted"))
         uploads.sweep(self._place)
@@ -303,7 +303,7 @@ class Worker:
         self._place.say(kind, job=job.id, **data)
 
     def _run(self, job: Job) -> Run:
-        return next(run for run in all_runs(self._place) if run.id == job.run_id)
+        return next(run for run in local_runs(self._place) if run.id == job.run_id)
 
     def _set_run(self, run: Run) -> None:
         with self._place.database.write() as connection:

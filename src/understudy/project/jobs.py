@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 from understudy.errors import UsageError
 from understudy.models import is_hub_id
 from understudy.project import uploads
-from understudy.project.shelf import all_runs
+from understudy.project.shelf import local_runs
 from understudy.project.uploads import new_id
 from understudy.project.workplace import Workplace
 from understudy.run import Event, Run
@@ -104,7 +104,7 @@ def student_of(place: Workplace, model: str) -> str:
     name = place.settings.bases.get(model, model)
     if name == TINY or is_hub_id(name):
         return name
-    for run in reversed(all_runs(place)):
+    for run in reversed(local_runs(place)):
         if run.state == "succeeded" and name in (run.model, run.metrics.get("fine_tuned_model")):
             return str((run.folder / "model").absolute())
     if model in place.settings.bases:
@@ -202,7 +202,7 @@ def page(
 
 def seen(place: Workplace, *found: Job) -> list[Seen]:
     """Jobs with what their runs tell of them."""
-    known = {run.id: run for run in all_runs(place)} if any(job.run_id for job in found) else {}
+    known = {run.id: run for run in local_runs(place)} if any(job.run_id for job in found) else {}
     return [
         Seen(
             job,

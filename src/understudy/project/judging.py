@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +14,12 @@ from understudy import evaluate as evaluation
 from understudy import models, score
 from understudy.errors import UnderstudyError, UsageError
 from understudy.models.local import Local
-from understudy.models.protocol import Model
+from understudy.models.protocol import Endpoint, Model
+from understudy.money import Price
+from understudy.project import hosting
 from understudy.project.adopting import adopted
 from understudy.project.paid import run as run_async
+from understudy.project.paid import with_models
 from understudy.project.shelf import (
     checked_splits,
     dataset_of,
@@ -26,7 +29,7 @@ from understudy.project.shelf import (
 )
 from understudy.project.workplace import Workplace
 from understudy.report import Report, System
-from understudy.run import Run
+from understudy.run import AnyRun, HostedRun, Run
 from understudy.store import runs
 from understudy.train.recipe import TINY
 
@@ -46,11 +49,12 @@ def evaluate(place: Workplace) -> Report:
     names = _systems(place, run)
     if not names:
         raise UsageError("there is nobody to evaluate", "Train a student, or name a --teacher")
+    endpoints = _endpoints(place, run, names)
     place.say("evaluate.start", systems=list(names), items=len(items))
     outcomes = []
 
-    async def work(teacher: Model | None) -> None:
-        async with _opened(place, run, teacher) as systems:
+    async def work(*paid: Model) -> None:
+        async with _opened(place, run, dict(zip(endpoints, paid, strict=True))) as systems:
             told = time.monotonic()
             async for outcome in evaluation.evaluate(
                 systems,
@@ -58,7 +62,7 @@ def evaluate(place: Workplace) -> Report:
                 spec,
                 system_message=spec.system_message,
                 max_tokens=settings.max_answer_tokens,
-                concurrency=models.at_once(settings.teacher, settings),
+                concurrency=models.at_once(settings.teacher or _student(run), settings),
                 plainly=adopted(place),
             ):
                 outcomes.append(outcome)
@@ -69,10 +73,11 @@ def evaluate(place: Workplace) -> Report:
 
     error: UnderstudyError | None = None
     try:
-        if "teacher" in names:
-            place.paid(work)
+        if endpoints:
+            found = [*endpoints.values()]
+            with_models(place.database, settings, found, work, place.say)
         else:
-            run_async(lambda _: work(None), place.say)
+            run_async(lambda _: work(), place.say)
     except UnderstudyError as stopped:
         error = stopped  # what was answered until then makes a report all the same
         if not outcomes:
@@ -91,25 +96,47 @@ def evaluate(place: Workplace) -> Report:
     return report
 
 
-def _systems(place: Workplace, run: Run | None) -> dict[str, str]:
+def _student(run: AnyRun | None) -> str:
+    return run.student if isinstance(run, HostedRun) else ""
+
+
+def _systems(place: Workplace, run: AnyRun | None) -> dict[str, str]:
     """Each system's model name. The teacher takes part if one is named or has made examples."""
     names: dict[str, str] = {}
     if place.settings.teacher:
         names["teacher"] = place.teacher
-    if run is not None:
+    if isinstance(run, HostedRun):
+        names |= {"base": run.student, "student": run.remote}
+    elif run is not None:
         names |= {"base": f"{run.student} before training", "student": run.model}
     return names
 
 
+def _endpoints(
+    place: Workplace, run: AnyRun | None, names: Mapping[str, str]
+) -> dict[System, tuple[Endpoint, Price]]:
+    """Those that are asked over a wire, and so through the ledger."""
+    found: dict[System, tuple[Endpoint, Price]] = {}
+    if "teacher" in names:
+        found["teacher"] = models.endpoint(place.teacher, place.settings)
+        place.tell_terms()
+    if isinstance(run, HostedRun):
+        found["base"] = hosting.endpoint(place, names["base"])
+        found["student"] = hosting.endpoint(place, names["student"])
+    return found
+
+
 @asynccontextmanager
 async def _opened(
-    place: Workplace, run: Run | None, teacher: Model | None
+    place: Workplace, run: AnyRun | None, paid: Mapping[System, Model]
 ) -> AsyncIterator[dict[System, Model]]:
     """The models that take part."""
-    systems: dict[System, Model] = {} if teacher is None else {"teacher": teacher}
+    systems: dict[System, Model] = dict(paid)
+    if isinstance(run, HostedRun):
+        systems["student"] = hosting.Deployed(paid["student"], place, run)
     local: list[Local] = []
     try:
-        if run is not None:
+        if isinstance(run, Run):
             base = Local(_base_folder(place, run), name=f"{run.student} before training")
             local.append(base)
             student = Local(run.folder / "model", name=run.model)

@@ -154,7 +154,7 @@ def with_models(
     async def main(stop: _Stop) -> T:
         async with AsyncExitStack() as stack:
             for endpoint, price in endpoints:
-                opened = _behind_ledger(database, settings, endpoint, price, say)
+                opened = behind_ledger(database, settings, endpoint, price, say)
                 stop.ledgers.append(await stack.enter_async_context(opened))
             return await work(*stop.ledgers)
 
@@ -194,9 +194,10 @@ def _garbage_of_this_work_only() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _behind_ledger(
+async def behind_ledger(
     database: Database, settings: Settings, endpoint: Endpoint, price: Price, say: Say
 ) -> AsyncIterator[Ledger]:
+    """The endpoint behind a ledger, for the length of the block; what it learns is remembered."""
     with database.read() as connection:
         endpoint.quirks = quirks.load(connection, endpoint.identity) or endpoint.quirks
     before = endpoint.quirks

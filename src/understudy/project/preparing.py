@@ -16,7 +16,7 @@ from understudy.models import hub
 from understudy.models.huggingface import check_folder, check_template
 from understudy.models.students import STUDENTS
 from understudy.project.examples import write_dataset
-from understudy.project.shelf import all_runs, checked_splits, newest_dataset, spec_of
+from understudy.project.shelf import checked_splits, local_runs, newest_dataset, spec_of
 from understudy.project.workplace import Workplace
 from understudy.run import Method, Recipe
 from understudy.store.runs import Frozen
@@ -158,7 +158,7 @@ def _student(place: Workplace, name: str) -> str:
         return name
     if not models.is_hub_id(name):
         return str(models.local_folder(name).absolute())
-    before = [run.student for run in all_runs(place) if run.student.startswith(f"{name}@")]
+    before = [run.student for run in local_runs(place) if run.student.startswith(f"{name}@")]
     return before[-1] if before else models.pinned(name, offline=offline)
 
 
@@ -178,7 +178,7 @@ def _speed_before(place: Workplace, student: str, method: Method) -> float | Non
     """Tokens a second of the last training of this student in this way, here."""
     speeds: Sequence[float | None] = [
         run.metrics.get("tokens_per_s")
-        for run in all_runs(place)
+        for run in local_runs(place)
         if (run.student, run.recipe.method) == (student, method)
     ]
     return next((speed for speed in reversed(speeds) if speed), None)

@@ -1,6 +1,6 @@
 """Which models a project serves, under which names; each is opened when it is first asked.
 
-run:7, run:latest    a trained student
+run:7, run:latest    a trained student; one that a host trained is asked there, and paid for
 ft:BASE:...          the name that a fine-tuning job gave to its student
 a name of ``bases``  whatever student the settings map it to: ``gpt-3.5-turbo = "hf:org/name"``
 tiny                 always there to be trained; there is nothing to talk to before
@@ -21,7 +21,7 @@ from understudy.models.local import Local
 from understudy.models.protocol import Generation, Piece
 from understudy.project.shelf import all_runs, dataset_of, run_named, spec_of
 from understudy.project.workplace import Workplace
-from understudy.run import Run
+from understudy.run import AnyRun, HostedRun
 from understudy.store import jobs
 from understudy.train.recipe import TINY
 
@@ -42,6 +42,8 @@ class Served(NamedTuple):
     """The task's, for requests that bring none."""
     folder: Path | None = None
     """Where a trained student lies; None for a base."""
+    remote: str = ""
+    """Its model name at the host that trained it; empty for what runs here."""
 
     @property
     def answers(self) -> bool:
@@ -102,7 +104,7 @@ class Serving:
         run = self._run(student or name)
         return None if run is None else self._student(name, run)
 
-    def _run(self, name: str) -> Run | None:
+    def _run(self, name: str) -> AnyRun | None:
         if not name.startswith("run:"):
             with self.place.database.read() as connection:
                 job = jobs.of_model(connection, name)
@@ -112,7 +114,10 @@ class Serving:
         except UsageError:
             return None
 
-    def _student(self, name: str, run: Run) -> Served:
+    def _student(self, name: str, run: AnyRun) -> Served:
+        if isinstance(run, HostedRun):
+            spec = spec_of(self.place, dataset_of(self.place, run))
+            return Served(name, run.model, 0, spec.system_message, remote=run.remote)
         folder = run.folder / "model"
         created = int(folder.stat().st_mtime) if folder.is_dir() else 0
         spec = spec_of(self.place, dataset_of(self.place, run))
@@ -139,6 +144,10 @@ class Serving:
 
     async def _load(self, served: Served) -> Writer:
         """Open a folder; a model of the hub is fetched first if need be."""
+        if served.remote:
+            from understudy.project.relaying import Relayed  # it speaks HTTP
+
+            return Relayed(self.place, served.remote)
         folder, offline = served.folder, self.place.settings.offline
         if folder is None:
             folder = await asyncio.to_thread(models.local_folder, served.model, offline=offline)

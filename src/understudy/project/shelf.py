@@ -7,7 +7,7 @@ from understudy.errors import UsageError
 from understudy.example import Example, Split
 from understudy.project.here import here
 from understudy.project.workplace import Workplace
-from understudy.run import Run
+from understudy.run import AnyRun, Run
 from understudy.store import examples, runs, tasks
 from understudy.store.runs import Frozen
 from understudy.task import Spec
@@ -24,10 +24,15 @@ def newest_dataset(place: Workplace) -> Frozen:
     return frozen
 
 
-def dataset_of(place: Workplace, run: Run) -> Frozen:
+def dataset_of(place: Workplace, run: AnyRun) -> Frozen:
     """The dataset that a run was trained on."""
+    return frozen_of(place, run.dataset_id)
+
+
+def frozen_of(place: Workplace, number: int) -> Frozen:
+    """The dataset of that number, which is there."""
     with place.database.read() as connection:
-        frozen = runs.dataset(connection, run.dataset_id)
+        frozen = runs.dataset(connection, number)
     assert frozen is not None  # noqa: S101 (a foreign key holds it)
     return frozen
 
@@ -70,13 +75,18 @@ def _of_rows(title: str) -> Spec:
     )
 
 
-def all_runs(place: Workplace) -> list[Run]:
-    """Every run, oldest first."""
+def all_runs(place: Workplace) -> list[AnyRun]:
+    """Every run, here and at hosts, oldest first."""
     with place.database.read() as connection:
         return runs.runs(connection, place.folder / "runs")
 
 
-def last_trained(place: Workplace) -> Run | None:
+def local_runs(place: Workplace) -> list[Run]:
+    """Every run that was trained here, oldest first."""
+    return [run for run in all_runs(place) if isinstance(run, Run)]
+
+
+def last_trained(place: Workplace) -> AnyRun | None:
     """The newest run that succeeded, or None; one of a fine-tuning file only if there is no other.
 
     What a client of the server trained is not what the project is about to prove or hand over.
@@ -88,7 +98,7 @@ def last_trained(place: Workplace) -> Run | None:
     return found[-1] if found else None
 
 
-def run_named(place: Workplace, name: str) -> Run:
+def run_named(place: Workplace, name: str) -> AnyRun:
     """The trained run of that name (``run:7``, ``run:latest``). Raises UsageError if none."""
     wanted = name.removeprefix("run:")
     trained = [run for run in all_runs(place) if run.state == "succeeded"]

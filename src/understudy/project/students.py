@@ -11,13 +11,15 @@ from understudy.example import Message
 from understudy.models.local import Local
 from understudy.models.protocol import Model, Request
 from understudy.models.question import question
+from understudy.project import hosting
 from understudy.project.here import here
 from understudy.project.paid import run as run_async
-from understudy.project.paid import with_teacher
+from understudy.project.paid import with_models, with_teacher
 from understudy.project.preparing import dataset_folder
 from understudy.project.results import Exported
 from understudy.project.shelf import dataset_of, last_trained, run_named, spec_of
 from understudy.project.workplace import Workplace
+from understudy.run import HostedRun
 from understudy.store import runs
 from understudy.store.runs import Frozen
 from understudy.train.rows import read_rows
@@ -38,6 +40,16 @@ def predict(place: Workplace, text: str, name: str) -> str:
 
     async def ask(model: Model) -> str:
         return (await model.complete(request)).text
+
+    if isinstance(run, HostedRun):
+        found = run
+
+        async def ask_hosted(model: Model) -> str:
+            return await ask(hosting.Deployed(model, place, found))
+
+        opened = hosting.endpoint(place, run.remote)
+        with place.writing():
+            return with_models(place.database, place.settings, [opened], ask_hosted, place.say)
 
     if not models.is_local(name):
         return with_teacher(place.database, place.settings, name, ask, place.say)
@@ -81,6 +93,8 @@ def export_model(place: Workplace, target: Path) -> Exported:
     if run is None:
         train = f"understudy train{here(place.folder)}"
         raise UsageError("there is no trained student to export", train)
+    if isinstance(run, HostedRun):
+        raise hosting.no_export(place, run)
     frozen = dataset_of(place, run)
     spec = spec_of(place, frozen)
     with place.database.read() as connection:

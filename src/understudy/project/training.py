@@ -13,7 +13,7 @@ from pathlib import Path
 from understudy import models
 from understudy.errors import SetupError, UnderstudyError
 from understudy.project.preparing import Prepared
-from understudy.project.shelf import all_runs
+from understudy.project.shelf import local_runs
 from understudy.project.workplace import Workplace
 from understudy.run import Event, Recipe, Run
 from understudy.store import events, runs
@@ -84,7 +84,7 @@ def check(prepared: Prepared, how: How) -> None:
 
 
 def _train(place: Workplace, prepared: Prepared, how: How) -> Run:
-    for old in reversed(all_runs(place)) if not how.again else ():
+    for old in reversed(local_runs(place)) if not how.again else ():
         if not _same(prepared, old):
             continue
         if old.state == "succeeded":

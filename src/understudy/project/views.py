@@ -15,8 +15,10 @@ from understudy.generate.coverage import coverage as covered
 from understudy.money import MICRO
 from understudy.project.folder import LOCK
 from understudy.project.here import here
+from understudy.project.hosting import OPEN
 from understudy.project.standing import Standing, standing
 from understudy.project.workplace import Workplace
+from understudy.run import HostedRun
 from understudy.store import account, calls, events, examples, jobs, runs, tasks, traces
 
 
@@ -36,6 +38,7 @@ def status(place: Workplace) -> dict[str, Any]:
                 "student": one.student,
                 "state": one.state,
                 "model": one.model,
+                "at_host": isinstance(one, HostedRun) and one.state in OPEN,
             }
             for one in runs.runs(connection, place.folder / "runs")
         ]
@@ -117,7 +120,7 @@ def _next(body: dict[str, Any], wish: Standing | None, examples: int) -> list[st
         return ["understudy import FILE", f"understudy generate {examples}"]
     if not body["datasets"]:
         return ["understudy freeze"]
-    if "succeeded" not in trained:
+    if "succeeded" not in trained or any(run["at_host"] for run in body["runs"]):
         return ["understudy train"]
     if body["verdict"] is None:
         return ["understudy evaluate"]

@@ -4,6 +4,7 @@
     sent -> failed_unpaid              refused or never arrived: nothing is owed
     sent -> unknown                    it may have been paid for: its reserve counts as spent
     batched -> received | failed_unpaid    handed to the provider in a batch, to be fetched later
+    training -> settled | failed_unpaid | unknown    a job that fine-tunes at a host (hosted.py)
 
 A row is written, with its worst case held, before anything is sent; the raw bytes are stored before
 anybody looks at them. A row that is still ``sent`` when the project is opened belongs to a process
@@ -31,7 +32,7 @@ from understudy.store.schema import call, purse
 Row = sa.Row[tuple[Any, ...]]
 DONE = ("received", "settled")
 """States of a call whose answer is on disk."""
-HOLDING = ("sent", "received", "batched")
+HOLDING = ("sent", "received", "batched", "training")
 """States of a call that holds its reserve."""
 
 
@@ -54,6 +55,8 @@ class Asked(NamedTuple):
     reserve_micro: int
     batch: int | None = None
     """Batch that it goes out with; None: by itself, now."""
+    training: bool = False
+    """It is no call but a job of a host, which outlives this process."""
 
 
 class Sent(NamedTuple):
@@ -195,7 +198,7 @@ def _row(asked: Asked, attempt: int, at: str) -> dict[str, Any]:
     return {
         "key": asked.key,
         "attempt": attempt,
-        "state": "sent" if asked.batch is None else "batched",
+        "state": "training" if asked.training else "batched" if asked.batch else "sent",
         "purpose": asked.request.purpose,
         "model": asked.model,
         "identity": asked.identity,

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from understudy.example import Example, Split
 from understudy.report import Outcome, Report, from_stored
-from understudy.run import Recipe, Run, RunState
+from understudy.run import AnyRun, HostedRecipe, HostedRun, Recipe, Run, RunState
 from understudy.store import schema, tasks
 from understudy.store.database import now
 from understudy.store.examples import example_of
@@ -129,6 +129,21 @@ def add_run(
     connection: sa.Connection, dataset_id: int, student: str, recipe: Recipe, runs: Path
 ) -> Run:
     """Record a run before it starts."""
+    number = _added(connection, dataset_id, student, recipe)
+    return Run(number, dataset_id, student, runs / str(number), recipe)
+
+
+def add_hosted_run(
+    connection: sa.Connection, dataset_id: int, student: str, recipe: HostedRecipe, runs: Path
+) -> HostedRun:
+    """Record a run at a host before anything is sent."""
+    number = _added(connection, dataset_id, student, recipe)
+    return HostedRun(number, dataset_id, student, runs / str(number), recipe)
+
+
+def _added(
+    connection: sa.Connection, dataset_id: int, student: str, recipe: Recipe | HostedRecipe
+) -> int:
     result = connection.execute(
         schema.run.insert().values(
             dataset_id=dataset_id,
@@ -139,11 +154,10 @@ def add_run(
             at=now(),
         )
     )
-    number = int(result.inserted_primary_key[0])  # type: ignore[index]
-    return Run(number, dataset_id, student, runs / str(number), recipe)
+    return int(result.inserted_primary_key[0])  # type: ignore[index]
 
 
-def set_run(connection: sa.Connection, run: Run) -> None:
+def set_run(connection: sa.Connection, run: AnyRun) -> None:
     """Store a run's state and metrics, and its recipe: memory may have asked for a smaller one."""
     connection.execute(
         schema.run.update()
@@ -156,21 +170,19 @@ def set_run(connection: sa.Connection, run: Run) -> None:
     )
 
 
-def runs(connection: sa.Connection, folder: Path) -> list[Run]:
+def runs(connection: sa.Connection, folder: Path) -> list[AnyRun]:
     """Every run, oldest first. ``folder`` is where the runs' own folders lie."""
     rows = connection.execute(sa.select(schema.run).order_by(schema.run.c.id))
-    return [
-        Run(
-            id=row.id,
-            dataset_id=row.dataset_id,
-            student=row.student,
-            folder=folder / str(row.id),
-            recipe=Recipe.model_validate_json(row.recipe),
-            state=cast("RunState", row.state),
-            metrics=json.loads(row.metrics),
-        )
-        for row in rows
-    ]
+    return [_run(row, folder / str(row.id)) for row in rows]
+
+
+def _run(row: sa.Row[tuple[object, ...]], folder: Path) -> AnyRun:
+    recipe, state = json.loads(row.recipe), cast("RunState", row.state)
+    about = (row.id, row.dataset_id, row.student, folder)
+    metrics = json.loads(row.metrics)
+    if recipe.get("kind") == "hosted":
+        return HostedRun(*about, HostedRecipe.model_validate(recipe), state, metrics)
+    return Run(*about, Recipe.model_validate(recipe), state, metrics)
 
 
 def add_report(connection: sa.Connection, report: Report) -> int:

@@ -16,7 +16,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION = 3
+VERSION = 4
 """Number of the newest migration; SQLite's ``PRAGMA user_version`` of an up-to-date project."""
 
 metadata = MetaData()
@@ -176,6 +176,24 @@ run = Table(
     Column("recipe", Text, nullable=False),  # JSON
     Column("state", Text, nullable=False),
     Column("metrics", Text, nullable=False),  # JSON
+    Column("at", Text, nullable=False),
+)
+
+hosted = Table(
+    "hosted",
+    metadata,
+    Column("run", _ID, ForeignKey("run.id"), primary_key=True),
+    Column("mark", Text, nullable=False, unique=True),  # in file names and the job's metadata
+    Column("step", Text, nullable=False),  # how far it was handed over; see store/hosted.py
+    Column("files", Text, nullable=False),  # JSON {split: {name, sha256, bytes, id}}
+    Column("job", Text, nullable=False),  # the host's id of the job, or ""
+    Column("told", Text, nullable=False),  # the host's own word for its state
+    Column("seen", Text, nullable=False),  # id of the newest event of the host that was taken over
+    Column("steps", Integer, nullable=False),  # optimizer steps that were seen done
+    Column("tokens", BigInteger, nullable=False),  # tokens that the training may bill at the most
+    Column("usd", Text, nullable=False),  # dollars a million tokens, as a decimal
+    Column("price_source", Text, nullable=False),
+    Column("call_key", Text, nullable=False),  # its row of the ledger
     Column("at", Text, nullable=False),
 )
 
