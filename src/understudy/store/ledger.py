@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -37,6 +37,7 @@ from understudy.store.calls import Arrived, Asked, Ended, Row, Sent
 from understudy.store.commits import GroupCommit
 from understudy.store.costs import Costs
 from understudy.store.database import Database
+from understudy.store.flight import Flight, Tries
 from understudy.store.pace import Pace, Turn
 
 T = TypeVar("T")
@@ -44,35 +45,6 @@ LOW_DISK_BYTES = 8_000_000
 """Sending stops below this much free disk, so that replies in flight still find room."""
 BYTES_PER_TOKEN = 4
 """Of ordinary text; only for estimating how much of a rate limit a call takes."""
-
-
-@dataclass
-class _Tries:
-    """What one call has been through. ``patience_ends`` is on the loop's clock."""
-
-    sent: int = 0
-    waited: int = 0
-    patience_ends: float | None = None
-
-
-@dataclass
-class _Flight:
-    """A call under way, and who else waits for it."""
-
-    task: asyncio.Task[object] | None
-    waiting: list[asyncio.Future[Reply]] = field(default_factory=list)
-
-    def ended(self, result: Reply | BaseException) -> None:
-        """Tell them all."""
-        for one in self.waiting:
-            if one.done():
-                continue
-            if isinstance(result, Reply):
-                one.set_result(result)
-            elif isinstance(result, Exception):
-                one.set_exception(result)
-            else:
-                one.set_exception(CallFailed("the same call was given up"))
 
 
 class Ledger:
@@ -107,7 +79,7 @@ class Ledger:
         self._say = say
         self._pace = Pace(concurrency=concurrency, max_wait_s=max_wait_s, say=say)
         self._commits = GroupCommit(database)
-        self._flying: dict[str, _Flight] = {}
+        self._flying: dict[str, Flight] = {}
         self._landed = asyncio.Event()  # set when the last one has
         self._sent_before = self._keys()
         self._refused: ProviderRefused | None = None  # the last that was for good,
@@ -137,7 +109,7 @@ class Ledger:
         key = request.key(self._endpoint.identity)
         if key in self._flying:
             return await self._as_the_other(key)
-        flight = self._flying[key] = _Flight(asyncio.current_task())
+        flight = self._flying[key] = Flight(asyncio.current_task())
         try:
             reply = await self._call(key, request)
         except BaseException as error:
@@ -198,7 +170,7 @@ class Ledger:
     # -- one call --------------------------------------------------------------------------
 
     async def _call(self, key: str, request: Request) -> Reply:
-        tries, told = _Tries(), self._told
+        tries, told = Tries(), self._told
         if (known := await self._known(key)) is not None:
             return known
         if isinstance(self._refused, NotServed):
@@ -300,7 +272,7 @@ class Ledger:
             spool.save(spool.spool_file(self._database.path), arrived)
             raise
 
-    async def _after_refusal(self, error: Unpaid, tries: _Tries, turn: Turn) -> None:
+    async def _after_refusal(self, error: Unpaid, tries: Tries, turn: Turn) -> None:
         """Wait until the call may be sent again; or raise, if that would not help."""
         if not error.again:
             self._pace.failed(error)
