@@ -17,7 +17,7 @@ from understudy.evaluate import as_json, evaluate, summarise
 from understudy.example import Example, Message
 from understudy.models.protocol import CallFailed, NotServed, Reply, Request
 from understudy.report import Outcome
-from understudy.score import mcnemar_exact, wilson
+from understudy.statistics import mcnemar_exact, wilson
 from understudy.task import OutputField, Spec
 
 TEXT = Spec(title="t", input="i", output="o", kind="text", system_message="s")

@@ -15,11 +15,10 @@ from understudy.score import (
     grade,
     json_fields,
     label,
-    mcnemar_exact,
     normalise,
     normalised,
-    wilson,
 )
+from understudy.statistics import mcnemar_exact, wilson
 from understudy.task import OutputField, Spec
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from understudy.evaluate.verdict import verdict
 from understudy.report import Comparison, Outcome, Report, SystemScore
-from understudy.score import mcnemar_exact, wilson
+from understudy.statistics import mcnemar_exact, wilson
 
 PAIRS = (("student", "base"), ("student", "teacher"), ("teacher", "base"))
 

@@ -22,7 +22,7 @@ from understudy.example import Message
 from understudy.models.engine.text import answer_text
 from understudy.models.plain import generate
 from understudy.models.rendering import encode_examples, encode_prompts, stop_ids
-from understudy.score import mcnemar_exact
+from understudy.statistics import mcnemar_exact
 from understudy.train.checkpoint import write_atomically
 from understudy.train.rows import Row
 from understudy.train.validation import looked_at
