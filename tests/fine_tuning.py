@@ -50,12 +50,12 @@ def sent(sdk: Any, path: Path) -> str:
         return str(sdk.files.create(file=file, purpose="fine-tune").id)
 
 
-def ended(sdk: Any, id: str, *, seconds: float = 100) -> Any:
+def ended(sdk: Any, id: str, *, seconds: float = 250) -> Any:
     """The job once it ended."""
     return until(sdk, id, lambda job: job.status in ("succeeded", "failed", "cancelled"), seconds)
 
 
-def until(sdk: Any, id: str, right: Any, seconds: float = 60) -> Any:
+def until(sdk: Any, id: str, right: Any, seconds: float = 200) -> Any:
     """The job as soon as it is ``right``."""
     deadline = time.monotonic() + seconds
     while not right(job := sdk.fine_tuning.jobs.retrieve(id)):

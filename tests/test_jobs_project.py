@@ -143,7 +143,7 @@ def worked(project: Project, *made: jobs.Job) -> list[jobs.Seen]:
     """The jobs once they ended."""
     worker = Worker(project)
     worker.start()
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 250
     try:
         while True:
             seen = jobs.seen(
@@ -181,9 +181,15 @@ def test_a_base_of_the_settings_is_trained_by_the_wishes_of_the_job(
         assert run.metrics["tokens"] > 0
         assert run_named(project, "run:latest").metrics["fine_tuned_model"] == job.model
         assert job_results.checkpoints(run)[0].is_model
+        told = views.status(project)["jobs"]
+        assert [(one["job"], one["state"], one["run"]) for one in told] == [
+            (cancelled.job.id, "cancelled", None),
+            (job.id, "succeeded", run.id),
+        ]
 
         further = asked(project, colours()[:20], str(job.model))
-        assert jobs.student_of(project, str(job.model)) == str(run.folder / "model")
+        for name in (job.model, run.model, "run:latest"):
+            assert jobs.student_of(project, str(name)) == str(run.folder / "model")
         last = jobs.create(project, further)
         assert jobs.model_name(project, last).startswith("ft:small:understudy::")
 

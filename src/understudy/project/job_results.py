@@ -83,6 +83,8 @@ def checkpoints(run: Run) -> list[Checkpoint]:
     While it is trained those are what it could go on from; a trained one has its student alone.
     """
     measured = _measured(run)
+    if run.state == "succeeded" and not (run.folder / "model").is_dir():
+        return []
     if run.state == "succeeded":
         step = int(run.metrics["steps"])
         at = datetime.fromtimestamp((run.folder / "model").stat().st_mtime, UTC)
@@ -153,7 +155,7 @@ _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "job.started": lambda _: "Fine-tuning started",
     "job.paused": lambda _: "Paused; it goes on from its last step when it is resumed",
     "job.resumed": lambda _: "Resumed; waiting to go on",
-    "job.recovered": lambda _: "The server had ended; waiting to go on from the last checkpoint",
+    "job.recovered": lambda _: "Interrupted; waiting to go on from the last checkpoint",
     "job.interrupted": lambda _: "The server ends; the job goes on when it is back",
     "job.cancelled": lambda _: "Cancelled",
     "job.failed": lambda data: f"Failed: {data['message']}",

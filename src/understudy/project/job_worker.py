@@ -25,7 +25,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from understudy.errors import ProjectBusy, UnderstudyError
+from understudy.errors import DiskError, ProjectBusy, UnderstudyError
 from understudy.project import job_files, job_results, training, uploads
 from understudy.project.job_files import BadFile
 from understudy.project.jobs import model_name, seed_of
@@ -90,7 +90,8 @@ class Worker:
                 if not work():
                     self._ending.wait(_LOOK_S)
             except Exception as error:  # noqa: BLE001  a worker that ends leaves jobs hanging
-                sys.stderr.write(f"understudy: jobs: {error or type(error).__name__}\n")
+                told = error if isinstance(error, UnderstudyError) else type(error).__name__
+                sys.stderr.write(f"understudy: jobs: {told}\n")  # no row of a file is ever logged
                 self._ending.wait(_AGAIN_S)
 
     # -- reading files -----------------------------------------------------------------------
@@ -109,6 +110,16 @@ class Worker:
             code = f"invalid_{error.param}" if isinstance(error, BadFile) else "file_unreadable"
             self._fail(job, "validating_files", error, code, getattr(error, "param", None))
             return True
+        except OSError as error:
+            full = DiskError(
+                f"writing the dataset failed: {error.strerror}", "Make room, ask again"
+            )
+            self._fail(job, "validating_files", full, "disk")
+            return True
+        except Exception as error:
+            unforeseen = UnderstudyError(f"reading the files failed: {type(error).__name__}")
+            self._fail(job, "validating_files", unforeseen, "internal_error")
+            raise
         told = {
             "rows": frozen.counts.get("train", 0),
             "validation_rows": frozen.counts.get("validation", 0),
@@ -139,7 +150,7 @@ class Worker:
         with place.database.read() as connection:
             left, job = jobs.first(connection, "running"), jobs.first(connection, "queued")
         if left is not None:  # trouble with the store kept its end from being told
-            self._change(left, ("running",), "job.recovered", {}, state="queued")
+            self._change(left, _RUNNING, "job.recovered", {}, state="queued")
             return True
         if job is None or self._is_taken(job):
             return False
@@ -206,7 +217,7 @@ class Worker:
             frozen = runs.dataset(connection, job.dataset_id)
         assert frozen is not None  # noqa: S101  (no job is queued without, and a key holds it)
         spec = job_files.trained_spec(place, frozen)
-        how = training.How(anyway=False, stopped=self._stopped(job))
+        how = training.How(stopped=self._stopped(job))
         run = self._run(job) if job.run_id is not None else self._begun(job, frozen, how)
         if run.state == "succeeded":  # killed before that was told
             return run
@@ -248,7 +259,7 @@ class Worker:
                 return True
             if time.monotonic() - looked_at > _LOOK_S:
                 looked_at = time.monotonic()
-                with self._place.database.read() as connection:
+                with suppress(UnderstudyError), self._place.database.read() as connection:
                     stopped = not _is_running(connection, job)
             return stopped
 

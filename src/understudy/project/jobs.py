@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 from understudy.errors import UsageError
 from understudy.models import is_hub_id
 from understudy.project import uploads
-from understudy.project.shelf import local_runs
+from understudy.project.shelf import last_trained, local_runs
 from understudy.project.uploads import new_id
 from understudy.project.workplace import Workplace
 from understudy.run import Event, Run
@@ -104,8 +104,10 @@ def student_of(place: Workplace, model: str) -> str:
     name = place.settings.bases.get(model, model)
     if name == TINY or is_hub_id(name):
         return name
+    latest = last_trained(place) if name == "run:latest" else None
     for run in reversed(local_runs(place)):
-        if run.state == "succeeded" and name in (run.model, run.metrics.get("fine_tuned_model")):
+        names = (run.model, run.metrics.get("fine_tuned_model"))
+        if run == latest or (run.state == "succeeded" and name in names):
             return str((run.folder / "model").absolute())
     if model in place.settings.bases:
         return name  # a folder of this machine: whoever wrote the settings may name one

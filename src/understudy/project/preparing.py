@@ -22,7 +22,7 @@ from understudy.run import Method, Recipe
 from understudy.store.runs import Frozen
 from understudy.task import Spec
 from understudy.train.recipe import SPARE_TOKENS, TINY, choose
-from understudy.train.rows import read_rows
+from understudy.train.rows import stream_rows
 from understudy.train.sizing.largest import advice, choose_fitting
 from understudy.train.sizing.lengths import Lengths, of_split
 from understudy.train.sizing.machine import Machine, look
@@ -90,7 +90,7 @@ def prepare_for(
     student = _student(place, student)
     machine = look(place.folder)
     if student == TINY:
-        sizes = [row.bytes for row in read_rows(folder / "train.jsonl")]
+        sizes = [row.bytes for row in stream_rows(folder / "train.jsonl")]
         recipe = choose(TINY, sizes, method=method, seed=seed, overrides=overrides)
         return Prepared(frozen, folder, spec, student, recipe, machine)
     base, local = _described(place, student)

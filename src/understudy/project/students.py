@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 from understudy import export as exporting
@@ -22,7 +23,7 @@ from understudy.project.workplace import Workplace
 from understudy.run import HostedRun
 from understudy.store import runs
 from understudy.store.runs import Frozen
-from understudy.train.rows import read_rows
+from understudy.train.rows import stream_rows
 
 PARITY_PROMPTS = 20
 """Held-out prompts that an exported model must answer to the letter as the trained one."""
@@ -125,8 +126,8 @@ def _parity_prompts(place: Workplace, frozen: Frozen, system_message: str) -> li
         asked = [example.messages for example in test]
     else:
         side = "validation" if frozen.counts.get("validation") else "train"
-        rows = read_rows(dataset_folder(place, frozen) / f"{side}.jsonl")
-        asked = [row.prompt for row in rows[:PARITY_PROMPTS]]
+        rows = stream_rows(dataset_folder(place, frozen) / f"{side}.jsonl")
+        asked = [row.prompt for row in islice(rows, PARITY_PROMPTS)]
         system_message = ""  # each brings its own
     limit = place.settings.max_answer_tokens
     return [question(system_message, messages, limit, purpose="parity") for messages in asked]

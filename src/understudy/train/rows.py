@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,20 +56,23 @@ class Encoded:
 
 def read_rows(path: Path) -> list[Row]:
     """Read one split. Raises ProjectError naming the line that is not a row."""
-    rows = []
+    return list(stream_rows(path))
+
+
+def stream_rows(path: Path) -> Iterator[Row]:
+    """Read one split, a row at a time. Raises as ``read_rows`` does."""
     with path.open(encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
             try:
                 row = json.loads(line)
                 (answer,) = row["completion"]
                 prompt = tuple(Message(turn["role"], turn["content"]) for turn in row["prompt"])
-                rows.append(Row(row["id"], prompt, answer["content"]))
+                yield Row(row["id"], prompt, answer["content"])
             except (ValueError, TypeError, KeyError) as error:
                 raise ProjectError(
                     f"{path}, line {number} is not a training row ({error})",
                     "Freeze the dataset again",
                 ) from None
-    return rows
 
 
 def encode_rows(tokenizer: Any, rows: Sequence[Row], *, max_tokens: int) -> Encoded:
