@@ -32,6 +32,9 @@ def home(project: Path) -> Iterator[Home]:
     base = f"base-model={project / 'runs' / '2' / 'model'}"
     with serving(project, "--base", "gpt-3.5-turbo=run:1", "--base", base) as running:
         yield running
+        running.process.terminate()
+        _, logged = running.process.communicate(timeout=30)
+        assert logged == "understudy: stopped. Run the same command to go on\n"  # nothing else
 
 
 def post(home: Home, body: Any) -> tuple[int, dict[str, Any]]:
