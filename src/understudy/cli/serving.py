@@ -124,6 +124,10 @@ def _print_production(face: Face, project: Project, serving: Serving) -> None:
     from understudy.server.production import commands
 
     served = serving.find("run:latest")
+    if served is not None and served.remote:
+        raise UsageError(
+            f"{served.model} is at its host as {served.remote}", "Its weights are not here to serve"
+        )
     if served is None or served.folder is None:
         raise UsageError(
             "there is no trained student in this project",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -41,6 +42,8 @@ async def complete(request: Request) -> Response:
     served = await find(serving, wish.model)
     if not served.answers:
         raise bad(f"{served.model} is there to be trained; there is nothing to ask before", "model")
+    if served.remote:
+        wish = _relayed(wish)
     answer, wanted = Answer(wish, served), _generations(wish, served, serving)
     if wish.stream:
         events = _chunks(answer, wish.choices, _pieces(serving, served, wanted))
@@ -57,6 +60,21 @@ def _generations(wish: Asked, served: Served, serving: Serving) -> list[Generati
     brought = any(message.role == "system" for message in wish.messages)
     messages = wish.messages if brought else prompt(served.system_message, wish.messages)
     return wish.generations(messages, serving.place.settings.max_answer_tokens)
+
+
+def _relayed(wish: Asked) -> Asked:
+    """What a student at its host can be asked; choices are told apart by their seeds.
+
+    Raises ApiError 400 for what is not passed on.
+    """
+    for param, asked_for in (
+        ("logprobs", wish.top_logprobs is not None),
+        ("top_p", wish.top_p != 1),
+        ("response_format", wish.schema == {}),
+    ):
+        if asked_for:
+            raise bad(f"{param} is not passed on to the host of this student", param)
+    return replace(wish, seed=wish.seed or 0)
 
 
 async def _whole(serving: Serving, served: Served, wanted: Sequence[Generation]) -> list[Piece]:

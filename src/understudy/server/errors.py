@@ -14,11 +14,12 @@ from starlette.responses import JSONResponse
 from understudy.errors import (
     BudgetReached,
     ProjectBusy,
+    ProviderRefused,
     SetupError,
     UnderstudyError,
     UsageError,
 )
-from understudy.models.protocol import CallFailed, ModelFailed
+from understudy.models.protocol import CallFailed, Lost, ModelFailed, Unpaid, Unreadable
 from understudy.models.rendering import MessagesRefused
 
 INVALID = "invalid_request_error"
@@ -74,6 +75,8 @@ def api_error(error: Exception) -> ApiError:
         return error
     if isinstance(error, MessagesRefused):
         return bad(error.what, "messages")
+    if isinstance(error, Unpaid | Lost | Unreadable | ProviderRefused):
+        return ApiError(502, str(error), type="server_error", code="host_failed")
     if isinstance(error, ModelFailed):
         return ApiError(500, str(error), type="server_error", code="model_failed")
     if isinstance(error, CallFailed):
