@@ -7,7 +7,7 @@ never repeats what was asked or answered.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.responses import JSONResponse
 
@@ -23,6 +23,7 @@ from understudy.models.protocol import CallFailed, Lost, ModelFailed, Unpaid, Un
 from understudy.models.rendering import MessagesRefused
 
 INVALID = "invalid_request_error"
+UNFORESEEN = "internal_error"
 
 
 class ApiError(Exception):
@@ -69,33 +70,51 @@ def not_found(what: str, *, code: str | None = None, param: str | None = None) -
     return ApiError(404, what, code=code, param=param)
 
 
+class _Told(NamedTuple):
+    """How an error of the package is told."""
+
+    kind: type[UnderstudyError]
+    status: int
+    type: str = "server_error"
+    code: str | None = None
+    param: str | None = None
+    wait_s: str = ""
+
+
+_TOLD = (  # the first that fits
+    _Told(MessagesRefused, 400, INVALID, param="messages"),
+    _Told(Unpaid, 502, code="host_failed"),
+    _Told(Lost, 502, code="host_failed"),
+    _Told(Unreadable, 502, code="host_failed"),
+    _Told(ModelFailed, 500, code="model_failed"),
+    _Told(CallFailed, 400, INVALID, "model_call_failed"),
+    _Told(ProviderRefused, 502, code="host_failed"),
+    _Told(BudgetReached, 429, "insufficient_quota", "insufficient_quota"),
+    _Told(ProjectBusy, 503, code="busy", wait_s="5"),
+    _Told(UsageError, 400, INVALID),
+    _Told(SetupError, 500, code="setup"),
+    _Told(UnderstudyError, 500),
+)
+
+
 def api_error(error: Exception) -> ApiError:
     """Any error as the client is told it; one that was not foreseen says nothing of itself."""
     if isinstance(error, ApiError):
         return error
-    if isinstance(error, MessagesRefused):
-        return bad(error.what, "messages")
-    if isinstance(error, Unpaid | Lost | Unreadable | ProviderRefused):
-        return ApiError(502, str(error), type="server_error", code="host_failed")
-    if isinstance(error, ModelFailed):
-        return ApiError(500, str(error), type="server_error", code="model_failed")
-    if isinstance(error, CallFailed):
-        return ApiError(400, str(error), code="model_call_failed")
-    if isinstance(error, BudgetReached):
-        return ApiError(429, str(error), type="insufficient_quota", code="insufficient_quota")
-    if isinstance(error, ProjectBusy):
-        return ApiError(
-            503, str(error), type="server_error", code="busy", headers={"Retry-After": "5"}
-        )
-    if isinstance(error, UsageError):
-        return ApiError(400, str(error))
-    if isinstance(error, SetupError):
-        return ApiError(500, str(error), type="server_error", code="setup")
-    if isinstance(error, UnderstudyError):
-        return ApiError(500, str(error), type="server_error")
+    for told in _TOLD:
+        if isinstance(error, told.kind):
+            wait = {"Retry-After": told.wait_s} if told.wait_s else {}
+            return ApiError(
+                told.status,
+                str(error),
+                type=told.type,
+                code=told.code,
+                param=told.param,
+                headers=wait,
+            )
     return ApiError(
         500,
         f"the server met an error that it did not foresee ({type(error).__name__})",
         type="server_error",
-        code="internal_error",
+        code=UNFORESEEN,
     )

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from understudy.server.door import Door
-from understudy.server.errors import ApiError, api_error
+from understudy.server.errors import UNFORESEEN, ApiError, api_error
 from understudy.server.streaming import too_late
 
 OPEN = "/healthz"
@@ -78,7 +78,7 @@ class Guard:
             await self._answer(scope, receive, sending)
         except Exception as error:
             told = api_error(error)
-            if told.code == "internal_error":
+            if told.code == UNFORESEEN:
                 _report(scope, request_id, error)
             if started:
                 raise  # too late for words: the connection is closed
