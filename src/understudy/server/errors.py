@@ -19,7 +19,7 @@ from understudy.errors import (
     UnderstudyError,
     UsageError,
 )
-from understudy.models.protocol import CallFailed, Lost, ModelFailed, Unpaid, Unreadable
+from understudy.models.protocol import CallFailed, Lost, ModelFailed, TooLong, Unpaid, Unreadable
 from understudy.models.rendering import MessagesRefused
 
 INVALID = "invalid_request_error"
@@ -87,6 +87,7 @@ _TOLD = (  # the first that fits
     _Told(Lost, 502, code="host_failed"),
     _Told(Unreadable, 502, code="host_failed"),
     _Told(ModelFailed, 500, code="model_failed"),
+    _Told(TooLong, 400, INVALID, "context_length_exceeded", "messages"),
     _Told(CallFailed, 400, INVALID, "model_call_failed"),
     _Told(ProviderRefused, 502, code="host_failed"),
     _Told(BudgetReached, 429, "insufficient_quota", "insufficient_quota"),

@@ -76,10 +76,10 @@ class Engine:
                 self._changed.notify()
 
     def submit(self, row: Row) -> None:
-        """Let a row join at the next turn. Raises CallFailed if the engine is closed."""
+        """Let a row join at the next turn. Raises ModelFailed if the engine is closed."""
         with self._changed:
             if self._closed:
-                raise self._is_closed()
+                raise ModelFailed(self._is_closed())
             row.number = next(self._numbers)
             self._waiting.append(row)
             self._changed.notify()
@@ -101,13 +101,23 @@ class Engine:
         turn = self._turn if self._merges else self._cohort
         with torch.inference_mode():
             while self._wait():
-                turn()
-        running = self._batch.rows if self._batch else []
-        for row in (*running, *self._together, *self._waiting):
+                try:
+                    turn()
+                except Exception as error:  # noqa: BLE001  whoever waits is told
+                    self._end(self._running(), _why(error))
+        self._end([*self._running(), *self._waiting], self._is_closed())
+        self._sampler = self._model = None
+
+    def _running(self) -> list[Row]:
+        return [*(self._batch.rows if self._batch else ()), *self._together]
+
+    def _end(self, rows: Sequence[Row], why: str) -> None:
+        """Give up everything that is running, and tell these rows why."""
+        self._batch, self._together = None, []
+        for row in rows:
             if not row.ended:
-                self._tell(row, self._is_closed())
+                self._tell(row, ModelFailed(why))
         self._flush()
-        self._batch = self._sampler = self._model = None
 
     def _wait(self) -> bool:
         """Sleep until there is work. Returns False once closed."""
@@ -167,29 +177,36 @@ class Engine:
             self._together = []
 
     def _admit(self, running: int, width: int, ahead: int | None) -> list[Row]:
-        """Take those who can join ``running`` rows of up to ``width`` tokens, in their order.
+        """Take the row that has waited longest and those most like it, as many as can join.
 
-        ``ahead``: tokens of its answer that each must have room for; None: all of them. A row
-        that is alone always has room.
+        ``running`` rows of up to ``width`` tokens are there. ``ahead``: tokens of its answer that
+        each must have room for; None: all of them. A row that is alone always has room.
         """
         new: list[Row] = []
-        longest = 0
+        room = self._most_rows - running
+        if room <= 0 or not self._waiting:
+            return new
         with self._changed:
-            while self._waiting and running + len(new) < self._most_rows:
-                row = self._waiting[0]
-                if not row.dropped:
-                    left = row.left if ahead is None else min(row.left, ahead)
-                    width = max(width, len(row.tokens) + left)
-                    longest = max(longest, len(row.tokens))
-                    count = len(new) + 1
-                    much = (running + count) * width > BATCH_TOKENS or (
-                        ahead is not None and count * longest > PROMPT_TOKENS
-                    )
-                    if much and (new or running):
-                        break
-                    row.began = row.began or time.monotonic()
-                    new.append(row)
-                self._waiting.popleft()
+            waiting = [row for row in self._waiting if not row.dropped]
+            if len(waiting) > room:  # those nearest in length waste least on padding
+                first = len(waiting[0].tokens)
+                waiting.sort(key=lambda row: abs(len(row.tokens) - first))
+            for row in waiting[:room]:
+                left = row.left if ahead is None else min(row.left, ahead)
+                width = max(width, len(row.tokens) + left)
+                longest = max(len(other.tokens) for other in (row, *new))
+                count = len(new) + 1
+                much = (running + count) * width > BATCH_TOKENS or (
+                    ahead is not None and count * longest > PROMPT_TOKENS
+                )
+                if much and (new or running):
+                    break
+                row.began = row.began or time.monotonic()
+                new.append(row)
+            taken = {*new}
+            self._waiting = deque(
+                row for row in self._waiting if not row.dropped and row not in taken
+            )
         return new
 
     def _give(self, rows: list[Row], logits: Any) -> tuple[list[int], set[Row]]:
@@ -226,11 +243,8 @@ class Engine:
                 self._most_rows = max(1, len(everyone) // 2)
                 self._wait_again(everyone)
                 return
-        for row in rows:
-            if not row.ended:
-                self._tell(row, ModelFailed(f"the model failed: {first_line(error)}"))
+        self._end(rows, _why(error))
         self._wait_again(others)
-        self._flush()
 
     def _wait_again(self, rows: Sequence[Row]) -> None:
         """Put rows back in front; what they have written is read as their prompt is."""
@@ -257,13 +271,17 @@ class Engine:
                     row.dropped = True
         self._news = defaultdict(list)
 
-    def _is_closed(self) -> CallFailed:
-        return ModelFailed(f"{self._name} is closed")
+    def _is_closed(self) -> str:
+        return f"{self._name} is closed"
 
 
 def _deliver(news: list[tuple[Row, Piece | CallFailed]]) -> None:
     for row, piece in news:
         row.pieces.put_nowait(piece)
+
+
+def _why(error: Exception) -> str:
+    return f"the model failed: {first_line(error)}"
 
 
 def _give_memory_back() -> None:
