@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from conftest import PRICES
 from exports import (
@@ -29,8 +31,10 @@ from exports import (
     turns,
 )
 from understudy import Project
+from understudy.errors import UsageError
 from understudy.formats import BadLine
 from understudy.formats.chats import read_chats
+from understudy.formats.conversations import examples
 
 
 def stored(folder: Path) -> list[sqlite3.Row]:
@@ -171,6 +175,33 @@ def test_near_conversations_stay_on_one_side_and_repeats_are_set_apart(understud
         opening = next(text for role, text in json.loads(row["messages"]) if role == "user")
         groups.setdefault(opening, set()).add(row["grouping"])
     assert len(groups) == 60
+    assert all(len(group) == 1 for group in groups.values())
+
+
+def test_a_common_greeting_joins_nothing_and_a_longer_export_stays_with_the_first(
+    understudy, tmp_path
+):
+    """Chats that all begin with Hello are split like any; one that went on keeps its group."""
+    hello = ("Hello", "Hello! What can I do for you?")
+    chats = [
+        turns([hello, (f"Parcel {n * 7919} is late by {n} days, why?", f"Storm in {n}.")], "")
+        for n in range(100, 160)
+    ]
+    path = lines(tmp_path / "c.jsonl", [{"messages": chat} for chat in chats])
+    body = understudy("adopt", path, "-p", "p", "--json").json
+    assert min(body["counts"].values()) >= 2
+    assert len({row["grouping"] for row in stored(tmp_path / "p")}) == 60
+    longer = [
+        {"messages": [*chat, *turns([(f"When will {n} end?", f"On day {n}.")], "")]}
+        for n, chat in enumerate(chats)
+    ]
+    again = understudy("adopt", lines(path, longer), "-p", "p", "--json").json
+    assert again["added"] == 60
+    groups: dict[str, set[str]] = {}
+    for row in stored(tmp_path / "p"):
+        said = [text for _, text in json.loads(row["messages"])]
+        if len(said) > 1:
+            groups.setdefault(said[2], set()).add(row["grouping"])
     assert all(len(group) == 1 for group in groups.values())
 
 
@@ -390,6 +421,75 @@ def test_what_only_looks_like_a_conversation_is_a_bad_line(tmp_path, row):
     found = read_one(tmp_path, row)
     assert isinstance(found, BadLine)
     assert found.reason
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "messages",
+                    "role",
+                    "content",
+                    "from",
+                    "value",
+                    "mapping",
+                    "current_node",
+                    "message",
+                    "parent",
+                    "author",
+                    "choices",
+                    "request",
+                    "response",
+                    "parts",
+                    "content_type",
+                    "metadata",
+                    "conversations",
+                    "prompt",
+                    "completion",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=25,
+)
+ROWS = st.fixed_dictionaries(
+    {},
+    optional={
+        "messages": st.lists(
+            st.fixed_dictionaries(
+                {"role": st.sampled_from(["user", "assistant", "system"]), "content": JSON}
+            ),
+            max_size=4,
+        ),
+        "mapping": st.dictionaries(st.sampled_from("abc"), JSON),
+        "choices": st.lists(JSON, max_size=2),
+        "current_node": st.sampled_from("abc"),
+        "data": JSON,
+        "object": st.just("list"),
+    },
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows=st.lists(JSON | ROWS, min_size=1, max_size=4), as_array=st.booleans())
+def test_no_json_is_too_odd_to_be_looked_at(tmp_path_factory, rows, as_array):
+    """Every row is a conversation with something to learn, or a bad line with a reason."""
+    path = tmp_path_factory.mktemp("odd") / "odd"
+    array(path, rows) if as_array else lines(path, map(json.dumps, rows))
+    try:
+        found = list(read_chats(path))
+    except UsageError:
+        return
+    for item in found:
+        if isinstance(item, BadLine):
+            assert item.reason
+        else:
+            assert examples(item.conversation, maker="m", source="s")
 
 
 def test_logged_calls_are_read_in_every_spelling(tmp_path):
