@@ -423,34 +423,17 @@ def test_what_only_looks_like_a_conversation_is_a_bad_line(tmp_path, row):
     assert found.reason
 
 
+NAMES = (
+    *("messages", "role", "content", "conversations", "from", "value", "prompt", "completion"),
+    *("mapping", "current_node", "message", "parent", "author", "parts", "content_type"),
+    *("choices", "request", "response", "metadata"),
+)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                [
-                    "messages",
-                    "role",
-                    "content",
-                    "from",
-                    "value",
-                    "mapping",
-                    "current_node",
-                    "message",
-                    "parent",
-                    "author",
-                    "choices",
-                    "request",
-                    "response",
-                    "parts",
-                    "content_type",
-                    "metadata",
-                    "conversations",
-                    "prompt",
-                    "completion",
-                ]
-            ),
+            st.sampled_from(NAMES),
             inner,
             max_size=4,
         )

@@ -377,6 +377,10 @@ def test_the_dates_of_openai_hold_from_their_day_on() -> None:
     assert "23 October 2026" in tables.over(url, date(2026, 11, 29))
     mine = address("http://127.0.0.1:9/v1#gpt-3.5-turbo", offline=False, environ={})
     assert tables.over(mine, date(2027, 2, 1)) == tables.soon(mine) == ""
+    name = "openai:ft:gpt-3.5-turbo-0125:acme:orders:Ab1"
+    tuned = address(name, offline=False, environ={"OPENAI_API_KEY": KEY})
+    assert tables.switched_off(tuned, date(2026, 10, 22)) == ""
+    assert "switched off on 23 October 2026" in tables.switched_off(tuned, date(2026, 10, 23))
 
 
 def test_the_doctor_asks_a_students_host(tmp_path: Path) -> None:

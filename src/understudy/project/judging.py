@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,9 +29,10 @@ from understudy.project.shelf import (
     spec_of,
 )
 from understudy.project.workplace import Workplace
-from understudy.report import Report, System
+from understudy.report import Outcome, Report, System
 from understudy.run import AnyRun, HostedRun, Run
 from understudy.store import runs
+from understudy.train.hosted.tables import switched_off
 from understudy.train.recipe import TINY
 
 
@@ -84,7 +86,11 @@ def evaluate(place: Workplace) -> Report:
             raise
     seconds = round(time.monotonic() - started, 2)
     report = evaluation.summarise(
-        frozen.id, score.METRICS[spec.kind], outcomes, names, seconds=seconds
+        frozen.id,
+        score.METRICS[spec.kind],
+        _with_since(place, outcomes),
+        names,
+        seconds=seconds,
     )
     with place.database.write() as connection:
         number = runs.add_report(connection, report)
@@ -153,6 +159,25 @@ def _base_folder(place: Workplace, run: Run) -> Path:
     if run.student == TINY:
         return run.folder / "base"
     return models.local_folder(run.student, offline=place.settings.offline, say=place.say)
+
+
+def _with_since(place: Workplace, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes; where the teacher gave none, also since when it is off, if that is known."""
+    off = _switched_off(place.settings.teacher)
+    return [
+        replace(one, note=f"{one.note}; {off}")
+        if off and one.system == "teacher" and one.score is None
+        else one
+        for one in outcomes
+    ]
+
+
+def _switched_off(teacher: str) -> str:
+    from understudy.models.address import address
+
+    with suppress(UnderstudyError):  # what has no address has no dates
+        return switched_off(address(teacher, offline=False), datetime.now(UTC).date())
+    return ""
 
 
 class Sample(NamedTuple):

@@ -180,9 +180,8 @@ def over(address: Address, today: date) -> str:
 
     Asked before anything is sent.
     """
-    gone = retirement(address)
-    if gone is not None and date.fromisoformat(gone.on) <= today:
-        return f"it was switched off on {_day(gone.on)} ({gone.source})"
+    if off := switched_off(address, today):
+        return off
     closing = CLOSINGS.get(provider(address))
     if closing is not None and (not closing.on or date.fromisoformat(closing.on) <= today):
         return f"{closing.told} ({closing.source})"
@@ -199,12 +198,21 @@ def soon(address: Address) -> str:
 
 
 def retirement(address: Address) -> Retirement | None:
-    """When the model is switched off, if that is known."""
+    """When the model, or the one that it was tuned from, is switched off, if that is known."""
     name = provider(address)
+    base = address.model.removeprefix("ft:").partition(":")[0]  # ft:BASE:ORGANISATION:NAME:ID
     for row in RETIREMENTS:
-        if row.provider == name and re.fullmatch(row.pattern, address.model):
+        if row.provider == name and re.fullmatch(row.pattern, base):
             return row
     return None
+
+
+def switched_off(address: Address, today: date) -> str:
+    """Since when the model answers nobody any more; empty: nothing is known of that."""
+    gone = retirement(address)
+    if gone is None or date.fromisoformat(gone.on) > today:
+        return ""
+    return f"it was switched off on {_day(gone.on)} ({gone.source})"
 
 
 def _day(text: str) -> str:
