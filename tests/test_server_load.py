@@ -151,6 +151,47 @@ def received(wire: socket.socket) -> bytes:
     return said
 
 
+def test_what_fails_inside_a_stream_is_told_there(project: Path) -> None:
+    """An error event, and no [DONE]; the next request is answered."""
+    from understudy.models.engine.batch import Batch
+
+    step, steps = Batch.step, iter(range(6))
+
+    def failing(batch: Batch) -> Any:
+        if next(steps, None) is None:
+            raise RuntimeError("a canary")
+        return step(batch)
+
+    with inside(project) as home:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Batch, "step", failing)
+            events = streamed(home, temperature=1.0, seed=1)
+        assert json.loads(events[-1])["error"]["code"] == "model_failed"
+        assert len(events) > 2
+        assert streamed(home, max_tokens=3)[-1] == "[DONE]"
+
+
+def test_what_was_not_foreseen_says_nothing_of_itself(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The client gets the error's type and the request's id; the log one line with that id."""
+    from understudy.server import chat
+
+    def failing(*_: Any) -> Any:
+        raise KeyError("a canary")
+
+    with inside(project) as home, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chat, "asked", failing)
+        status, headers, body = post(home)
+    assert (status, body["error"]["code"]) == (500, "internal_error")
+    logged = capfd.readouterr().err
+    assert re.fullmatch(
+        r"understudy: (req_\w+) POST /v1/chat/completions: KeyError at \S+\n", logged
+    )
+    assert headers["x-request-id"] in logged
+    assert "canary" not in logged + json.dumps(body)
+
+
 def test_models_are_closed_when_others_are_asked(project: Path) -> None:
     """The one that was asked longest ago goes, never one that is being asked."""
     with inside(project, most_open=1) as home:
