@@ -193,6 +193,9 @@ class OpenAIHost:
     def _job(self, body: Any) -> Job:
         self._must_be(body, "status")
         told = str(body.status)
+        more = getattr(body, "understudy", None)  # `understudy serve` tells what has no word there
+        if isinstance(more, dict) and more.get("state") == "paused":
+            told = "paused"
         tokens = getattr(body, "trained_tokens", None)
         error = getattr(getattr(body, "error", None), "message", None)
         return Job(

@@ -143,8 +143,10 @@ def provider(address: Address) -> str:
     row = PROVIDERS.get(address.provider)
     if row is not None and row.base_url in ("", address.base_url):
         return address.provider
-    there = (name for name, one in PROVIDERS.items() if one.base_url == address.base_url)
-    return next(there, "")
+    for name, one in PROVIDERS.items():
+        if one.base_url == address.base_url and not one.local:  # a port of one's own is anybody's
+            return name
+    return ""
 
 
 def protocol_of(address: Address) -> Tuning:
