@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 import forked_cli
 from conftest import KEY, Done, understudy_command
 from hosts import (
+    FLAGS,
     PRICED,
     billed_micro,
     frozen_project,
@@ -39,7 +41,7 @@ from understudy.formats.writing import write
 from understudy.models.address import address
 from understudy.models.protocol import Generation
 from understudy.practice.options import At
-from understudy.project import Project, handing, hosting, views
+from understudy.project import Project, flow, handing, hosting, views
 from understudy.project.chat_files import must_be_taken
 from understudy.project.doctor import doctor
 from understudy.project.serving import Serving
@@ -176,6 +178,25 @@ def test_a_served_project_hands_questions_on(tmp_path: Path, place: Callable[...
 
         assert asyncio.run(ask()) == "PT3H4M"
         assert any(row["purpose"] == "serve" for row in views.ledger(project)["lines"])
+
+
+def test_the_whole_way_ends_at_a_host(tmp_path: Path) -> None:
+    """`run` asks the host before it buys anything, and has nothing to export in the end."""
+    flags = {**FLAGS, "price_in": 0.5, "price_out": 2.0, "concurrency": 8}
+
+    def run(host: Any, name: str) -> flow.Finished:
+        student = {"teacher": host.teacher("durations"), "student": f"{host.url}#novice"}
+        with closing(flow.open_or_new(tmp_path / name, "durations", flags | student)) as project:
+            return flow.run(project, "durations", 40, lambda _: None)
+
+    with practice_host(tmp_path / "closed.jsonl", "closed@1-") as host:
+        with pytest.raises(Closed):
+            run(host, "closed")
+        assert not host.account()
+    with practice_host(tmp_path / "log.jsonl") as host:
+        done = run(host, "open")
+        assert done.exported is None
+        assert done.report.systems["student"].score == 1
 
 
 # -- the price -------------------------------------------------------------------------------

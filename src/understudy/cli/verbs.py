@@ -66,7 +66,7 @@ def demo(
     _whole_way(face, lambda flags: open_demo(task, folder, flags), "", examples, folder)
 
 
-@verb(*MONEY, "student", *SPLIT)
+@verb(*MONEY, "student", "train_price", "student_price_in", "student_price_out", *SPLIT)
 def run(face: Face, description: Description = "", examples: Examples = None) -> None:
     """The whole way: description, spec, pilot, quote, examples, student, proof, export."""
     from understudy.project.flow import open_or_new

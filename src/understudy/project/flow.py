@@ -13,9 +13,9 @@ from understudy.errors import ProviderRefused, UsageError
 from understudy.example import valid
 from understudy.models.address import default_teacher
 from understudy.money import Quote
-from understudy.project import Project
+from understudy.project import Project, hosting
 from understudy.project.folder import DATABASE
-from understudy.project.hosted_plan import TrainingQuote
+from understudy.project.hosted_plan import TrainingQuote, is_hosted
 from understudy.project.results import Exported
 from understudy.report import Report
 from understudy.run import AnyRun, HostedRun
@@ -50,9 +50,11 @@ def run(
     """One description to one measured student. Again: goes on where it stopped.
 
     ``confirm`` is given the quote after the pilot, and a host's price before it trains; it raises
-    to stop before the spend.
+    to stop before the spend. A host that does not train is found out before anything is bought.
     """
     with project.writing():
+        if is_hosted(project.settings.student):
+            hosting.must_be_open(project)
         project.describe(description)
         project.plan()
         if project.made() < examples:

@@ -82,11 +82,7 @@ class HostedPlan:
     def quote(self) -> TrainingQuote:
         """The price in words. Raises UsageError if it is not known: it is never taken for 0."""
         if self.bill is None:
-            raise UsageError(
-                f"no training price is known for {self.student}",
-                "Give --train-price, US dollars per million training tokens "
-                "(0 for a host that costs you nothing)",
-            )
+            raise _no_price(self.student)
         times = passes(self.recipe)
         guessed = sum(size.guessed for size in self._billed())
         return TrainingQuote(
@@ -144,6 +140,20 @@ def host_address(settings: Settings, student: str = "") -> Address:
     if not tables.protocol_of(where):
         raise closed(where, "no fine-tuning is known there")
     return where
+
+
+def must_have_price(where: Address, given: float | None) -> None:
+    """Raise UsageError if no training price is known there."""
+    if tables.price(where, given) is None:
+        raise _no_price(where.name)
+
+
+def _no_price(student: str) -> UsageError:
+    return UsageError(
+        f"no training price is known for {student}",
+        "Give --train-price, US dollars per million training tokens "
+        "(0 for a host that costs you nothing)",
+    )
 
 
 def _billed(sizes: Mapping[Split, Size], protocol: str) -> list[Size]:

@@ -16,7 +16,13 @@ from understudy.models.protocol import Endpoint, Model, Reply, Request
 from understudy.money import Price
 from understudy.project.handing import Handing
 from understudy.project.here import here
-from understudy.project.hosted_plan import HostedPlan, TrainingQuote, host_address, plan
+from understudy.project.hosted_plan import (
+    HostedPlan,
+    TrainingQuote,
+    host_address,
+    must_have_price,
+    plan,
+)
 from understudy.project.paid import Interrupted
 from understudy.project.paid import run as run_async
 from understudy.project.settling import dropped
@@ -71,6 +77,16 @@ def must_make_sense(how: How, method: str | None) -> None:
         raise UsageError(
             f"{', '.join(given)}: the host trains, and it decides that", "Leave it away"
         )
+
+
+def must_be_open(place: Workplace) -> None:
+    """Raise before anything is bought if a host does not train, or its price is not known.
+
+    Raises Closed, UsageError, and what a call raises.
+    """
+    where = host_address(place.settings)
+    must_have_price(where, place.settings.train_price)
+    _with_host(place, where, lambda host: host.look())
 
 
 def look(place: Workplace, planned: HostedPlan) -> None:
