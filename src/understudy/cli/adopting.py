@@ -42,7 +42,7 @@ def adopt(
 ) -> None:
     """Fine-tuning files and chat logs become a project: task, rows without secrets, dataset."""
     from understudy.cli.progress import following
-    from understudy.cli.show import report_json, report_table
+    from understudy.cli.report_table import report_json, report_table
     from understudy.project.adopting import look
     from understudy.project.flow import open_to_adopt
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from understudy.project.doctor import Check
     from understudy.project.flow import Finished
     from understudy.project.results import Generated
-    from understudy.report import Report
     from understudy.run import AnyRun
     from understudy.task import Plan, Task
 
@@ -126,42 +125,9 @@ def trained(run: AnyRun, here: str) -> str:
     return f"{run.model} {run.state}: {run.student}{told}. Next: understudy evaluate{here}"
 
 
-def report_json(report: Report) -> dict[str, Any]:
-    """The report in the documented shape."""
-    from understudy.evaluate import as_json
-
-    return as_json(report)
-
-
-def report_table(report: Report) -> RenderableType:
-    """Systems side by side, the comparisons, the verdict."""
-    columns = ("", "right", "score", "95 % interval", "missing", "$ per 1,000", "ms (median)")
-    table = sheet(*columns, right=columns[1:])
-    for name, system in report.systems.items():
-        price = "unknown" if system.usd_per_1k is None else f"{system.usd_per_1k:.3f}"
-        speed = "" if system.latency_ms_p50 is None else f"{system.latency_ms_p50:.1f}"
-        answered = system.missing < system.items  # no answer is no score, and not zero
-        table.add_row(
-            f"{name} ({printable(system.model)})",
-            f"{system.right}/{system.items - system.missing}",
-            f"{system.score:.1%}" if answered else "-",
-            f"{system.low:.1%} to {system.high:.1%}" if answered else "-",
-            str(system.missing),
-            price,
-            speed,
-        )
-    pairs = [
-        f"{pair.first} against {pair.second}: {pair.difference:+.1%} "
-        f"(only {pair.first} right {pair.only_first}, only {pair.second} {pair.only_second}, "
-        f"exact McNemar p = {pair.p_value:.3g})"
-        for pair in report.comparisons
-    ]
-    head = f"{report.items:,} test items, {report.metric}"
-    return Group(head, table, *map(_cell, pairs), "", _cell(report.verdict))
-
-
 def finished(project: Project, done: Finished, seconds: float) -> RenderableType:
     """The end of ``run`` and ``demo``: samples, table, verdict, where things lie, what is next."""
+    from understudy.cli.report_table import report_table
     from understudy.project.here import here
 
     folder = project.folder

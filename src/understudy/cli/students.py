@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from understudy.cli.face import Face, verb
+from understudy.cli.face import Face, fail, verb
 from understudy.cli.verbs import MONEY, Format, confirm_quote
-from understudy.errors import UsageError
+from understudy.errors import GateNotMet, UsageError
 from understudy.example import valid
 
 if TYPE_CHECKING:
@@ -104,13 +104,43 @@ def _act(face: Face, **named: str) -> None:
 
 
 @verb(*MONEY, "student_price_in", "student_price_out")
-def evaluate(face: Face) -> None:
+def evaluate(
+    face: Face,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="NAME", help="Another model to ask too; again for more."),
+    ] = None,
+    few_shot: Annotated[
+        int | None,
+        typer.Option(min=0, max=1000, help="Training examples that the base is shown."),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="exact, normalised, label, json, fields, number[:T], spec, regex:PATTERN, chrf."
+        ),
+    ] = None,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONDITION", help='Exit 7 unless it holds: "student >= teacher - 0.02".'
+        ),
+    ] = None,
+) -> None:
     """Teacher, base and student on the untouched test items: scores, tests, verdict."""
-    from understudy.cli.show import report_json, report_table
+    from understudy.cli.report_table import report_json, report_table
 
     with face.open() as project:
-        report = project.evaluate()
+        report = project.evaluate(
+            models=model or (), few_shot=few_shot, metric=metric, gate=gate or ()
+        )
     face.finish(report_json(report), report_table(report))
+    missed = [one for one in report.gates if not one.met]
+    if missed:
+        # The last line of stdout stays the report: whoever asks for a gate wants its numbers.
+        told = "; ".join(f"{one.expression}: {one.why}" for one in missed)
+        error = GateNotMet(f"the gate is not met: {told}", "More test items narrow the interval")
+        raise SystemExit(fail(error, as_json=False))
 
 
 @verb(*MONEY, "student_price_in", "student_price_out")

@@ -82,7 +82,8 @@ def run(face: Face, description: Description = "", examples: Examples = None) ->
 
 def _whole_way(face: Face, make: Any, description: str, examples: int | None, folder: Path) -> None:
     from understudy.cli.progress import following
-    from understudy.cli.show import finished, report_json
+    from understudy.cli.report_table import report_json
+    from understudy.cli.show import finished
     from understudy.project import flow
     from understudy.project.views import check_enough
 

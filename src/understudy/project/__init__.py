@@ -41,6 +41,7 @@ from understudy.project.progress import Wish
 from understudy.project.results import Adopted, Cleaned, Exported, Generated, Imported
 from understudy.report import Report
 from understudy.run import AnyRun, Event, HostedRun, Method
+from understudy.score import Judged
 from understudy.store import events, tasks
 from understudy.store.runs import Frozen
 from understudy.task import Cell, Plan, Spec, Task
@@ -326,10 +327,28 @@ class Project(workplace.Workplace):
         with self.writing():
             return hosting.resume(self, run)
 
-    def evaluate(self) -> Report:
-        """Ask teacher, base and student the test items; score, compare, and say the verdict."""
+    def evaluate(
+        self,
+        *,
+        models: Sequence[str] = (),
+        few_shot: int | None = None,
+        metric: str | Judged | None = None,
+        gate: str | Sequence[str] = (),
+    ) -> Report:
+        """Ask teacher, base and student the test items; score, compare, and say the verdict.
+
+        ``models`` are others to ask too; ``few_shot`` how many training examples one more system,
+        the base, is shown (default 5; none if it was made from scratch). ``metric`` is a name
+        (score/metrics.py) or a function of (reference, answer) to a number from 0 to 1. ``gate`` is
+        a condition or several, such as ``"student >= teacher - 0.02"``: see ``report.gate_met``.
+
+        Raises UsageError for what makes no sense before anybody is asked; BudgetReached or
+        ProviderRefused after what was answered until then was made a report of.
+        """
+        gates = [gate] if isinstance(gate, str) else list(gate)
+        how = judging.How([models] if isinstance(models, str) else models, few_shot, metric, gates)
         with self.writing():
-            return judging.evaluate(self)
+            return judging.evaluate(self, how)
 
     def predict(self, text: str, model: str = "run:latest") -> str:
         """The answer of a model to one input."""

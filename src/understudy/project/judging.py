@@ -4,94 +4,83 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from understudy import dataset, models, score
 from understudy import evaluate as evaluation
-from understudy import models, score
 from understudy.errors import UnderstudyError, UsageError
-from understudy.models.local import Local
-from understudy.models.protocol import Endpoint, Model
-from understudy.money import Price
-from understudy.project import hosting
+from understudy.evaluate.break_even import break_even
+from understudy.evaluate.gate import Condition
+from understudy.example import Example
+from understudy.models.protocol import Model
 from understudy.project.adopting import adopted
 from understudy.project.paid import run as run_async
 from understudy.project.paid import with_models
 from understudy.project.shelf import (
+    Splits,
     checked_splits,
     dataset_of,
     last_trained,
     newest_dataset,
     spec_of,
 )
+from understudy.project.taking_part import Parts, parts
 from understudy.project.workplace import Workplace
-from understudy.report import Outcome, Report, System
-from understudy.run import AnyRun, HostedRun, Run
-from understudy.store import runs
+from understudy.report import Outcome, Report
+from understudy.score import Judged, Metric
+from understudy.store import account, runs
+from understudy.store.runs import Frozen
 from understudy.train.hosted.tables import switched_off
-from understudy.train.recipe import TINY
+
+NOT_MAKING = ("evaluate", "predict", "judge", "parity", "check")
+"""Purposes of calls that neither made data nor trained."""
 
 
-def evaluate(place: Workplace) -> Report:
+@dataclass(frozen=True, slots=True)
+class How:
+    """What an evaluation was asked for."""
+
+    models: Sequence[str] = ()
+    """Other models, by name."""
+    few_shot: int | None = None
+    """Examples shown to the base; None: as many as fit its kind."""
+    metric: str | Judged | None = None
+    """A metric's name, or a function of (reference, answer); None: that of the spec's kind."""
+    gates: Sequence[str] = ()
+
+
+def evaluate(place: Workplace, how: How | None = None) -> Report:
     """Ask every system the test items of the newest trained run's dataset, or of the newest one."""
     started = time.monotonic()
+    how = how or How()
     run = last_trained(place)
     frozen = newest_dataset(place) if run is None else dataset_of(place, run)
-    items = list(checked_splits(place, frozen)["test"])
+    splits = checked_splits(place, frozen)
+    items = splits["test"]
     if not items:
         raise UsageError(
             f"dataset {frozen.id} has no test items: it is the rows of a fine-tuning file",
             "`understudy adopt FILE` makes a project of one, with a test split",
         )
-    spec, settings = spec_of(place, frozen), place.settings
-    names = _systems(place, run)
-    if not names:
+    spec = spec_of(place, frozen)
+    metric = _metric(score.metric(how.metric, spec), items)
+    taking, shown = parts(place, run, how.models, how.few_shot)
+    if not taking.names:
         raise UsageError("there is nobody to evaluate", "Train a student, or name a --teacher")
-    endpoints = _endpoints(place, run, names)
-    place.say("evaluate.start", systems=list(names), items=len(items))
-    outcomes = []
-
-    async def work(*paid: Model) -> None:
-        async with _opened(place, run, dict(zip(endpoints, paid, strict=True))) as systems:
-            told = time.monotonic()
-            async for outcome in evaluation.evaluate(
-                systems,
-                items,
-                spec,
-                system_message=spec.system_message,
-                max_tokens=settings.max_answer_tokens,
-                concurrency=models.at_once(settings.teacher or _student(run), settings),
-                plainly=adopted(place),
-            ):
-                outcomes.append(outcome)
-                if time.monotonic() - told > 0.25:
-                    told = time.monotonic()
-                    total = len(items) * len(systems)
-                    place.say("evaluate.progress", done=len(outcomes), total=total)
-
-    error: UnderstudyError | None = None
-    try:
-        if endpoints:
-            found = [*endpoints.values()]
-            with_models(place.database, settings, found, work, place.say)
-        else:
-            run_async(lambda _: work(), place.say)
-    except UnderstudyError as stopped:
-        error = stopped  # what was answered until then makes a report all the same
-        if not outcomes:
-            raise
-    seconds = round(time.monotonic() - started, 2)
-    report = evaluation.summarise(
-        frozen.id,
-        score.METRICS[spec.kind],
-        _with_since(place, outcomes),
-        names,
-        seconds=seconds,
-    )
+    conditions = [evaluation.parse(gate, taking.names) for gate in how.gates]
+    shots = evaluation.shots(splits["train"], shown, seed=place.settings.seed)
+    place.say("evaluate.start", systems=list(taking.names), items=len(items))
+    outcomes: list[Outcome] = []
+    error = _asked(place, taking, items, shots, metric, frozen, outcomes)
+    if error is not None and not outcomes:
+        raise error
+    report = _report(place, frozen, splits, taking, metric, outcomes, conditions, len(shots))
+    report = replace(report, seconds=round(time.monotonic() - started, 2))
     with place.database.write() as connection:
         number = runs.add_report(connection, report)
     report = replace(report, id=number)
@@ -102,63 +91,94 @@ def evaluate(place: Workplace) -> Report:
     return report
 
 
-def _student(run: AnyRun | None) -> str:
-    return run.student if isinstance(run, HostedRun) else ""
+def _metric(metric: Metric, items: Sequence[Example]) -> Metric:
+    """The metric, tried on the references: what fails is told before anybody is asked."""
+    for item in items:
+        metric(item.answer, item.answer)
+    return metric
 
 
-def _systems(place: Workplace, run: AnyRun | None) -> dict[str, str]:
-    """Each system's model name. The teacher takes part if one is named or has made examples."""
-    names: dict[str, str] = {}
-    if place.settings.teacher:
-        names["teacher"] = place.teacher
-    if isinstance(run, HostedRun):
-        names |= {"base": run.student, "student": run.remote}
-    elif run is not None:
-        names |= {"base": f"{run.student} before training", "student": run.model}
-    return names
+def _asked(
+    place: Workplace,
+    taking: Parts,
+    items: Sequence[Example],
+    shots: Sequence[Example],
+    metric: Metric,
+    frozen: Frozen,
+    outcomes: list[Outcome],
+) -> UnderstudyError | None:
+    """Fill ``outcomes``; the error that ended it: what came until then makes a report too."""
+    spec, settings = spec_of(place, frozen), place.settings
+    wired = [settings.teacher, *(taking.names[system] for system in taking.endpoints)]
+    first = next((name for name in wired if name), "")
 
+    async def work(*paid: Model) -> None:
+        behind = dict(zip(taking.endpoints, paid, strict=True))
+        async with taking.opened(place, behind) as systems:
+            told = time.monotonic()
+            async for outcome in evaluation.evaluate(
+                systems,
+                items,
+                spec,
+                system_message=spec.system_message,
+                max_tokens=settings.max_answer_tokens,
+                concurrency=models.at_once(first, settings),
+                plainly=adopted(place),
+                metric=metric,
+                shots=shots,
+                prompted=taking.prompted,
+            ):
+                outcomes.append(outcome)
+                if time.monotonic() - told > 0.25:
+                    told = time.monotonic()
+                    total = len(items) * len(systems)
+                    place.say("evaluate.progress", done=len(outcomes), total=total)
 
-def _endpoints(
-    place: Workplace, run: AnyRun | None, names: Mapping[str, str]
-) -> dict[System, tuple[Endpoint, Price]]:
-    """Those that are asked over a wire, and so through the ledger."""
-    found: dict[System, tuple[Endpoint, Price]] = {}
-    if "teacher" in names:
-        found["teacher"] = models.endpoint(place.teacher, place.settings)
-        place.tell_terms()
-    if isinstance(run, HostedRun):
-        found["base"] = hosting.endpoint(place, names["base"])
-        found["student"] = hosting.endpoint(place, names["student"])
-    return found
-
-
-@asynccontextmanager
-async def _opened(
-    place: Workplace, run: AnyRun | None, paid: Mapping[System, Model]
-) -> AsyncIterator[dict[System, Model]]:
-    """The models that take part."""
-    systems: dict[System, Model] = dict(paid)
-    if isinstance(run, HostedRun):
-        systems["student"] = hosting.Deployed(paid["student"], place, run)
-    local: list[Local] = []
     try:
-        if isinstance(run, Run):
-            base = Local(_base_folder(place, run), name=f"{run.student} before training")
-            local.append(base)
-            student = Local(run.folder / "model", name=run.model)
-            local.append(student)
-            systems |= {"base": base, "student": student}
-        yield systems
-    finally:
-        for model in local:
-            await model.close()
+        if taking.endpoints:
+            found = [*taking.endpoints.values()]
+            with_models(place.database, settings, found, work, place.say)
+        else:
+            run_async(lambda _: work(), place.say)
+    except UnderstudyError as stopped:
+        return stopped
+    return None
 
 
-def _base_folder(place: Workplace, run: Run) -> Path:
-    """The model that the student was before training; fetched again if the cache was emptied."""
-    if run.student == TINY:
-        return run.folder / "base"
-    return models.local_folder(run.student, offline=place.settings.offline, say=place.say)
+def _report(
+    place: Workplace,
+    frozen: Frozen,
+    splits: Splits,
+    taking: Parts,
+    metric: Metric,
+    outcomes: Sequence[Outcome],
+    conditions: Sequence[Condition],
+    few_shot: int,
+) -> Report:
+    items = splits["test"]
+    with place.database.read() as connection:
+        looks = runs.looks(connection, frozen.id)
+        spent = sum(
+            row["cost_micro"] or 0
+            for row in account.totals(connection)
+            if row["purpose"] not in NOT_MAKING
+        )
+    scores = {outcome.score for outcome in outcomes} - {None}
+    by_teacher = sum(item.maker == taking.names.get("teacher") for item in items)
+    context = evaluation.Context(
+        graded=metric.graded and not scores <= {0.0, 1.0},
+        groups={item.id or 0: dataset.group_of(item) for item in items},
+        sizes=taking.sizes(),
+        looks=looks + 1,
+        few_shot=few_shot,
+        test_share=len(items) / sum(map(len, splits.values())),
+        own_references=2 * by_teacher > len(items),
+        conditions=conditions,
+    )
+    report = evaluation.summarise(frozen.id, metric.title, _with_since(place, outcomes), taking.names, context=context)
+    systems = report.systems
+    paid = break_even(systems.get("teacher"), systems.get("student"), spent)
+    return replace(report, break_even=paid)
 
 
 def _with_since(place: Workplace, outcomes: Sequence[Outcome]) -> list[Outcome]:

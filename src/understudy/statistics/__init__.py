@@ -6,6 +6,7 @@ items: two items that say the same are no more evidence than one.
 """
 
 from understudy.statistics.agreement import Estimate, Kappa, kappa, ppi
+from understudy.statistics.blocks import worth
 from understudy.statistics.intervals import (
     Interval,
     difference_interval,
@@ -36,4 +37,5 @@ __all__ = [
     "smallest_difference",
     "wilson",
     "wilson_mean",
+    "worth",
 ]

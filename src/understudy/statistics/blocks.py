@@ -35,3 +35,18 @@ def mean_variance(sums: Floats, sizes: Floats) -> float:
         return 0.0
     residuals = sums - sums.sum() / sizes.sum() * sizes
     return float(number / (number - 1) * (residuals**2).sum() / sizes.sum() ** 2)
+
+
+def worth(values: Sequence[float] | Floats, blocks: Sequence[Hashable] | None) -> float:
+    """How many single items these are worth: fewer than there are where blocks agree.
+
+    Kish 1965, "Survey sampling": their number by the design effect, where that is above 1.
+    """
+    given = np.asarray(values, dtype=float)
+    sums, sizes = block_sums(given, blocks)
+    if blocks is None or len(sums) < 2:
+        return float(len(sums))
+    simple = float(given.var(ddof=1)) / len(given)
+    if simple == 0:
+        return float(len(sums))
+    return len(given) / max(1.0, mean_variance(sums, sizes) / simple)
