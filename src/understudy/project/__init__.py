@@ -22,6 +22,7 @@ from understudy.models.function import Function, Teacher
 from understudy.money import Quote
 from understudy.project import (
     adopting,
+    bulk,
     hosting,
     judging,
     making,
@@ -152,7 +153,7 @@ class Project(workplace.Workplace):
         """
         with self.writing():
             plan, wish = self._wish(wanted, cell, inputs, fill=fill)
-            share = _batch_share(self) if batch else 1.0
+            share = bulk.batch_share(self) if batch else 1.0
             return quoting.pilot(self, plan, wish, answer_share=share)
 
     def worst_of_pilot(self, inputs: Iterable[str]) -> int:
@@ -206,7 +207,9 @@ class Project(workplace.Workplace):
                 inputs = list(inputs)
                 quoting.spec_of_function(self, function, inputs)
             plan, wish = self._wish(wanted, cell, inputs, fill=fill)
-            return making.make(self, plan, wish, function, _in_batches(function) if batch else None)
+            return making.make(
+                self, plan, wish, function, bulk.in_batches(function) if batch else None
+            )
 
     def coverage(self, wanted: int | None = None) -> Coverage | None:
         """How the generated examples cover the plan; None if there is none yet. Asks nobody."""
@@ -383,20 +386,3 @@ class Project(workplace.Workplace):
         """Sequence number of the newest event."""
         with self.database.read() as connection:
             return events.last(connection)
-
-
-def _batch_share(project: Project) -> float:
-    """What an answer in a batch costs of one bought live; what speaks HTTP is imported only now."""
-    from understudy.project.batching import batch_share
-
-    return batch_share(project.teacher, project.settings)
-
-
-def _in_batches(function: Function | None) -> making.Way:
-    """How answers are had in batches; what speaks HTTP is imported only now."""
-    from understudy.models.batches import no_batches
-    from understudy.project.batching import in_batches
-
-    if function is not None:
-        raise no_batches(function.name)
-    return in_batches
