@@ -175,7 +175,9 @@ def _report(
         own_references=2 * by_teacher > len(items),
         conditions=conditions,
     )
-    report = evaluation.summarise(frozen.id, metric.title, _with_since(place, outcomes), taking.names, context=context)
+    report = evaluation.summarise(
+        frozen.id, metric.title, _with_since(place, outcomes), taking.names, context=context
+    )
     systems = report.systems
     paid = break_even(systems.get("teacher"), systems.get("student"), spent)
     return replace(report, break_even=paid)
