@@ -23,13 +23,14 @@ from students import make_folder
 from understudy.errors import SetupError
 from understudy.example import Message
 from understudy.models import local
-from understudy.models.engine import loop
+from understudy.models.engine import batch, loop
+from understudy.models.engine.cache import Store
 from understudy.models.engine.row import Row
 from understudy.models.engine.text import Showing, Spelling, token_bytes
 from understudy.models.huggingface import load_model, load_tokenizer
 from understudy.models.local import Local
 from understudy.models.plain import generate
-from understudy.models.protocol import CallFailed, Generation, Piece
+from understudy.models.protocol import CallFailed, Generation, ModelFailed, Piece
 from understudy.models.rendering import encode_prompts, stop_ids
 
 pytestmark = pytest.mark.filterwarnings("default")  # of the libraries that run models
@@ -607,6 +608,40 @@ def test_memory_does_not_grow_with_the_number_of_requests(folder: Path) -> None:
         assert await settled() == (before[0], 0)
 
     with_model(folder, work)
+
+
+def test_the_store_is_as_large_as_the_most_that_was_in_it(folder: Path) -> None:
+    """Many short rows and then a long one are not kept as many long ones."""
+    store = Store(load_model(folder))
+    most = 0
+    for rows, length in ((40, 8), (1, 3000), (60, 20), (2, 900)):
+        for row in reversed(range(max(0, len(store.lengths) - 1))):
+            store.leave(row)
+        store.join([length] * rows)
+        store.joined([length] * rows)
+        store.step()
+        store.stepped()
+        held_rows, positions = store._size
+        most = max(most, len(store.lengths) * store.width)
+        assert held_rows * positions <= 2 * most + 512 * len(store.lengths)
+
+
+def test_an_engine_that_cannot_even_begin_says_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error outside every pass reaches those who wait; once it is gone they are answered."""
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no device")
+
+    async def work(model: Local) -> str:
+        with monkeypatch.context() as broken_engine:
+            broken_engine.setattr(batch, "Store", broken)
+            with pytest.raises(ModelFailed, match="no device"):
+                await whole(model, gen("number 1"))
+        return await whole(model, gen("number 12", 40, temperature=1.5, seed=8))
+
+    assert with_model(folder, work)
 
 
 def test_closing_ends_streams_in_the_middle(folder: Path) -> None:

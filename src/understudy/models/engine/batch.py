@@ -28,11 +28,6 @@ class Batch:
         """Tokens of the longest row."""
         return self._store.width
 
-    @property
-    def roomy(self) -> bool:
-        """True if the store is larger than an empty batch should hold on to."""
-        return self._store.large
-
     def join(self, rows: Sequence[Row]) -> Any:
         """Read the tokens of new rows in one pass. Returns logits (rows, vocabulary)."""
         import torch

@@ -23,8 +23,6 @@ from transformers.cache_utils import (
 
 _MORE = 256
 """Positions that are made at once, at least."""
-_LARGE = 16 * 1024
-"""Rows times positions from which on an empty store is given back."""
 
 
 class Span(NamedTuple):
@@ -108,12 +106,6 @@ class Store:
         """Positions of the longest row."""
         return max(self.lengths, default=0)
 
-    @property
-    def large(self) -> bool:
-        """True if it holds more than a few short rows need."""
-        rows, positions = self._size
-        return rows * positions > _LARGE
-
     def join(self, lengths: list[int]) -> Any:
         """Open the pass that reads prompts of these lengths, in new rows.
 
@@ -175,11 +167,9 @@ class Store:
             return
         if had_rows >= rows and self._end >= width and self._end + more <= had:
             return
-        needed = width + more
-        size = (
-            had_rows if had_rows >= rows else max(rows, 2 * had_rows),
-            had if had >= needed + _MORE // 2 else needed + max(_MORE, width // 4),
-        )
+        # By what is needed now, not by what once was: many short rows and then a single long one
+        # must not come to many long ones.
+        size = (rows + rows // 2, width + more + max(_MORE, width // 4))
         shift = width - self._end
         begin = self._end - self.width
         for layer in self._layers:

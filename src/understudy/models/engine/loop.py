@@ -104,12 +104,15 @@ class Engine:
                 try:
                     turn()
                 except Exception as error:  # noqa: BLE001  whoever waits is told
-                    self._end(self._running(), _why(error))
-        self._end([*self._running(), *self._waiting], self._is_closed())
+                    self._end(self._everyone(), _why(error))
+        self._end(self._everyone(), self._is_closed())
         self._sampler = self._model = None
 
-    def _running(self) -> list[Row]:
-        return [*(self._batch.rows if self._batch else ()), *self._together]
+    def _everyone(self) -> list[Row]:
+        """All that run or wait; nobody waits any more."""
+        with self._changed:
+            waiting, self._waiting = self._waiting, deque()
+        return [*(self._batch.rows if self._batch else ()), *self._together, *waiting]
 
     def _end(self, rows: Sequence[Row], why: str) -> None:
         """Give up everything that is running, and tell these rows why."""
@@ -123,9 +126,7 @@ class Engine:
         """Sleep until there is work. Returns False once closed."""
         with self._changed:
             if not self._waiting and not (self._batch and self._batch.rows):
-                self._most_rows, self._sampler = self._max_rows, None
-                if self._batch is not None and self._batch.roomy:
-                    self._batch = None
+                self._most_rows, self._sampler, self._batch = self._max_rows, None, None
                 self._changed.wait_for(lambda: self._waiting or self._closed)
             self._changed.wait_for(lambda: not self._coming or self._closed, PATIENCE_S)
             return not self._closed
