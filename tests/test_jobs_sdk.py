@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from fine_tuning import colours, written
+from conftest import Done
+from fine_tuning import client, colours, written
 from serving_project import Home, older_sdk, serving
 from understudy import Project
 
@@ -52,6 +54,27 @@ def test_the_notebooks_calls_run_as_they_are_written(home: Home, tmp_path: Path)
     told, answer = said.splitlines()[:-1], said.splitlines()[-1]
     assert answer == unseen[2]["content"]
     assert any("training loss=" in line for line in told), told
+
+
+def test_the_hosted_trainer_trains_here(
+    home: Home, understudy: Callable[..., Done], tmp_path: Path
+) -> None:
+    """Both halves of the protocol: a project's own `train` has its student made by this server."""
+    rows = written(tmp_path / "own.jsonl", colours()[:40])
+    with closing(Project.new(tmp_path / "client", "Name the colour")) as project:
+        project.import_examples(rows)
+        project.freeze()
+    student = ["--student", f"{home.url}#gpt-3.5-turbo", "--train-price", "0"]
+    done = understudy(
+        *("train", "-p", tmp_path / "client", "--json", "-y", "--epochs", "1", *student),
+        env={"OPENAI_BASE_URL": home.url, "OPENAI_API_KEY": home.token},
+    )
+    assert done.code == 0, done.err
+    assert done.json["state"] == "succeeded"
+    assert done.json["remote"].startswith(f"{home.url}#ft:gpt-3.5-turbo:understudy:")
+    assert done.json["trained_tokens"] > 0
+    made = client(home).fine_tuning.jobs.retrieve(done.json["job"])
+    assert done.json["remote"] == f"{home.url}#{made.fine_tuned_model}"
 
 
 def run(arguments: list[str], generation: str, **environment: str) -> str:
