@@ -118,7 +118,9 @@ def generated(result: Generated, *, told: bool) -> str:
 
 def trained(run: AnyRun, here: str) -> str:
     """One line; ``here`` names the project for the next command."""
-    if run.state in ("running", "paused", "cancelled"):
+    if run.state == "running":
+        return f"{run.model}: its host was asked; whoever follows it tells how it ended"
+    if run.state in ("paused", "cancelled"):
         return f"{run.model} {run.state}: {run.student}"
     loss = run.metrics.get("loss")
     told = f", loss {loss:.3f}" if loss is not None else ""
