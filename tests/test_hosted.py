@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import forked_cli
-from conftest import KEY, Done, understudy_command
+from conftest import KEY, Done, Server, understudy_command
 from hosts import (
     FLAGS,
     PRICED,
@@ -34,7 +34,14 @@ from hosts import (
     states,
 )
 from rehearsal import one_line, until
-from understudy.errors import BudgetReached, PartlyDone, SetupError, UnderstudyError, UsageError
+from understudy.errors import (
+    BudgetReached,
+    PartlyDone,
+    ProviderRefused,
+    SetupError,
+    UnderstudyError,
+    UsageError,
+)
 from understudy.example import Example, Message
 from understudy.formats.conversations import Rules, check
 from understudy.formats.writing import write
@@ -418,6 +425,20 @@ def test_the_doctor_asks_a_students_host(tmp_path: Path) -> None:
         found = {one.name: one for one in doctor(Settings(student=f"{host.url}#novice"), None)}
         assert found["student fine-tuning"].ok is False
         assert "not available to your organization" in found["student fine-tuning"].found
+
+
+def test_a_name_that_leads_to_a_clouds_own_service_is_not_called(
+    monkeypatch: pytest.MonkeyPatch, place: Callable[..., Project]
+) -> None:
+    """Whatever the name is, what it resolves to is looked at before the SDK is let loose."""
+    monkeypatch.setattr(
+        "socket.getaddrinfo", lambda *_, **__: [(2, 1, 6, "", ("169.254.169.254", 443))]
+    )
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://inner.example/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    host = Server("https://inner.example/v1", Path())
+    with pytest.raises(ProviderRefused, match="resolves to an address that is no API's"):
+        place(host).train()
 
 
 def test_without_the_sdk_it_says_what_to_install(

@@ -11,15 +11,19 @@ https://developers.openai.com/api/reference/resources/fine_tuning, 2026-11-29.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from understudy.errors import ProviderRefused, SetupError
 from understudy.models.address import Address
+from understudy.models.hosts import is_no_api
 from understudy.models.protocol import Lost, Unpaid
 from understudy.models.refusal import not_an_api
 from understudy.run import HostedRecipe
@@ -52,6 +56,7 @@ class OpenAIHost:
     def __init__(self, address: Address, *, timeout_s: float) -> None:
         self.address = address
         self._openai = _sdk()
+        self._looked_up = False
         self._key = address.key.get_secret_value() if address.key else ""
         inside = self._openai.DefaultAsyncHttpxClient(
             follow_redirects=False, trust_env=False, proxy=address.proxy
@@ -214,6 +219,9 @@ class OpenAIHost:
     @asynccontextmanager
     async def _asking(self, about: About = "") -> AsyncIterator[None]:
         """Turn what the SDK raises into our errors."""
+        if not self._looked_up:
+            await asyncio.to_thread(_check_host, self.address)
+            self._looked_up = True
         try:
             yield
         except self._openai.APIStatusError as error:
@@ -233,6 +241,21 @@ class OpenAIHost:
             raise Lost(f"connection lost ({why})") from None
         except (self._openai.OpenAIError, ValueError, AttributeError, TypeError) as error:
             raise Lost(f"the reply cannot be read ({type(error).__name__})", again=True) from None
+
+
+def _check_host(address: Address) -> None:
+    """Refuse a name that resolves to a cloud's metadata service; a proxy resolves by itself."""
+    place = urlsplit(address.base_url)
+    if address.proxy or not place.hostname:
+        return
+    try:
+        found = socket.getaddrinfo(place.hostname, place.port or 443, type=socket.SOCK_STREAM)
+    except OSError:
+        return  # whoever connects will say it
+    if any(is_no_api(str(where[0])) for *_, where in found):
+        raise ProviderRefused(
+            f"{place.hostname} resolves to an address that is no API's", "Check the address"
+        )
 
 
 def _sdk() -> Any:
