@@ -65,7 +65,7 @@ def test_public_names_are_sorted_and_load() -> None:
 
 def test_every_setting_and_command_is_in_the_docs() -> None:
     """A command or setting that no page names cannot be found by a reader."""
-    from understudy.cli import adopting, looking, serving, verbs  # noqa: F401
+    from understudy.cli import adopting, looking, reviewing, serving, verbs  # noqa: F401
     from understudy.cli.face import app
     from understudy.settings import Settings
 

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from understudy.example import Example, Message
 from understudy.generate import Exhausted, Failure, Made, Repetitive, generate, sources
 from understudy.generate.answers import answering, usable
-from understudy.generate.ask import ask, json_in, strict_schema
 from understudy.generate.inputs import Shown
 from understudy.generate.novelty import Novelty
 from understudy.generate.plan import cells
 from understudy.generate.prompts import fill
 from understudy.generate.spec import infer
 from understudy.models.protocol import CallFailed, Reply, Request, Unreadable
+from understudy.models.typed import ask, json_in, strict_schema
 from understudy.task import Attribute, Option, OutputField, Plan, Spec
 
 SPEC = Spec(title="t", input="i", output="o", kind="text", system_message="s")

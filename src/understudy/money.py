@@ -109,13 +109,14 @@ class Quote:
     low_s: float
     high_s: float
     made_up: bool = False
+    what: str = "examples"
+    """What it is for."""
 
     def __str__(self) -> str:
         made_up = " (made-up prices)" if self.made_up else ""
-        return (
-            f"{self.examples:,} examples: {usd_range(self.low_micro, self.high_micro)}{made_up}, "
-            f"{_range(duration(self.low_s), duration(self.high_s))}"
-        )
+        money = f"{usd_range(self.low_micro, self.high_micro)}{made_up}"
+        time = _range(duration(self.low_s), duration(self.high_s))
+        return f"{self.examples:,} {self.what}: {money}, {time}"
 
 
 def quote(

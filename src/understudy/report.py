@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from understudy import judgement
+from understudy.judgement import Judgement
+
 System = str
 """``teacher``, ``base``, ``few-shot`` (the base with examples before the question), ``student``, or
 any other model's name."""
@@ -192,6 +195,8 @@ class Report:
     """Examples that ``few-shot`` was shown."""
     break_even: BreakEven | None = None
     gates: tuple[Gate, ...] = ()
+    judge: Judgement | None = None
+    """None: no judge was asked."""
 
     @property
     def gate_met(self) -> bool | None:
@@ -209,6 +214,7 @@ def from_stored(body: Mapping[str, Any]) -> Report:
     made["gates"] = tuple(Gate(**gate) for gate in body.get("gates", ()))
     made["notes"] = tuple(body.get("notes", ()))
     paid = body.get("break_even")
+    made["judge"] = judgement.from_stored(body.get("judge"))
     made["break_even"] = BreakEven(**paid) if paid else None
     return Report(**made)
 

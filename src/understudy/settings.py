@@ -19,6 +19,7 @@ CONFIG_FILE = "understudy.toml"
 _PRICES = {
     "teacher": ("price_in", "price_out"),
     "student": ("train_price", "student_price_in", "student_price_out"),
+    "judge": ("judge_price_in", "judge_price_out"),
 }
 """Whose prices they are."""
 
@@ -51,6 +52,15 @@ class Settings(BaseModel):
     )
     student_price_out: float | None = Field(
         None, ge=0, le=100_000, description="the same of output tokens"
+    )
+    judge: str = Field(
+        "", description="model name of the judge that compares free-text answers; empty: none"
+    )
+    judge_price_in: float | None = Field(
+        None, ge=0, le=100_000, description="the judge's US dollars per million input tokens"
+    )
+    judge_price_out: float | None = Field(
+        None, ge=0, le=100_000, description="the judge's US dollars per million output tokens"
     )
     examples: int = Field(200, ge=1, le=10_000_000, description="examples to generate")
     pilot: int = Field(5, ge=1, le=1000, description="examples in the pilot")
@@ -95,7 +105,7 @@ class Settings(BaseModel):
         description="names that `serve` answers to, each with its student: NAME=STUDENT,...",
     )
 
-    @field_validator("teacher", "student")
+    @field_validator("teacher", "student", "judge")
     @classmethod
     def _no_control_characters(cls, name: str) -> str:
         if not name.isprintable():
@@ -138,9 +148,9 @@ def load(
 ) -> Configured:
     """Merge flags, environment and the project's file into Settings.
 
-    ``flags`` whose value is None were not given. Prices belong to the teacher, or the student, that
-    is named with them: one named further up does not take them over. Raises UsageError naming the
-    place of a bad value.
+    ``flags`` whose value is None were not given. Prices belong to the teacher, student or judge
+    that is named with them: one named further up does not take them over. Raises UsageError naming
+    the place of a bad value.
     """
     environ = os.environ if environ is None else environ
     layers: list[tuple[str, Mapping[str, Any]]] = [

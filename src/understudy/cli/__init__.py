@@ -44,7 +44,7 @@ def _too_early(number: int, _frame: FrameType | None) -> NoReturn:
 
 def _register() -> None:
     """Load the commands."""
-    from understudy.cli import adopting, looking, serving, students, verbs  # noqa: F401
+    from understudy.cli import adopting, looking, reviewing, serving, students, verbs  # noqa: F401
 
 
 def _run(arguments: list[str], *, as_json: bool) -> int:

@@ -25,6 +25,8 @@ def report_json(report: Report) -> dict[str, Any]:
 
 def report_table(report: Report) -> RenderableType:
     """Systems side by side, the comparisons, what the numbers rest on, the verdict."""
+    from understudy.evaluate.judge_words import judge_lines
+
     shown = [name for name in ("macro F1", "size") if any(_more(one)[name] for one in _all(report))]
     columns = ("", "right", "score", "95 % interval", "missing", "$ per 1,000", "ms (median)")
     table = sheet(*columns, *shown, right=(*columns[1:], *shown))
@@ -48,6 +50,7 @@ def report_table(report: Report) -> RenderableType:
         *map(_compared, report.comparisons),
         *(f"{name}: {text}" for name, text in _details(report).items()),
         *report.notes,
+        *(judge_lines(report.judge) if report.judge else ()),
         f"pays off  {report.break_even.why}" if report.break_even else "",
         *(f"gate      {one.expression}: {_met(one.met)}; {one.why}" for one in report.gates),
     ]

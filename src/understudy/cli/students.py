@@ -13,6 +13,7 @@ from understudy.cli.face import Face, fail, verb
 from understudy.cli.verbs import MONEY, Format, confirm_quote
 from understudy.errors import GateNotMet, UsageError
 from understudy.example import valid
+from understudy.money import Quote
 
 if TYPE_CHECKING:
     from understudy.project.hosted_plan import TrainingQuote
@@ -103,7 +104,10 @@ def _act(face: Face, **named: str) -> None:
     face.finish(body, trained(result, here(face.folder)))
 
 
-@verb(*MONEY, "student_price_in", "student_price_out")
+EVALUATE = ("judge", "judge_price_in", "judge_price_out", "student_price_in", "student_price_out")
+
+
+@verb(*MONEY, *EVALUATE)
 def evaluate(
     face: Face,
     model: Annotated[
@@ -130,9 +134,18 @@ def evaluate(
     """Teacher, base and student on the untouched test items: scores, tests, verdict."""
     from understudy.cli.report_table import report_json, report_table
 
-    with face.open() as project:
+    with face.open_following() as (project, progress):
+
+        def confirm(quote: Quote) -> None:
+            with progress.pause():
+                confirm_quote(face, quote)
+
         report = project.evaluate(
-            models=model or (), few_shot=few_shot, metric=metric, gate=gate or ()
+            models=model or (),
+            few_shot=few_shot,
+            metric=metric,
+            gate=gate or (),
+            confirm=confirm,
         )
     face.finish(report_json(report), report_table(report))
     missed = [one for one in report.gates if not one.met]

@@ -133,6 +133,13 @@ def _short(text: str) -> str:
     return flat if len(flat) <= _SHOWN else f"{flat[: _SHOWN - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
+def _canaries(data: dict[str, Any]) -> str:
+    if data["unfit"]:
+        return f"judge     {data['judge']} is not believed: {data['unfit']}"
+    passed = (f"{right} of {asked} {kind}" for kind, (right, asked) in data["passed"].items())
+    return f"judge     {data['judge']}: {', '.join(passed)} pairs of known verdict ruled rightly"
+
+
 def _resumed(data: dict[str, Any]) -> str:
     at = f"from the checkpoint of step {data['step']:,}" if data["step"] else "from the beginning"
     lost = "".join(f"; {reason}: deleted" for reason in data.get("ignored", ()))
@@ -252,6 +259,12 @@ _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     "run.state": lambda d: f"train     run {d['run']} {d['state']} in {duration(d['seconds'])}",
     "evaluate.start": lambda d: f"evaluate  {', '.join(d['systems'])} on {d['items']:,} test items",
     "evaluate.done": lambda d: f"report    reports/{d['report']}.json",
+    "judge.same": lambda d: (
+        f"judge     {d['judge']} is the same model as the {' and the '.join(d['same_as'])}: "
+        "it may prefer its own words"
+    ),
+    "judge.canaries": _canaries,
+    "judge.unneeded": lambda d: f"judge     not asked: the answers are {d['kind']}, not free text",
     "export.done": lambda d: f"export    {d['folder']}",
 }
 
@@ -282,6 +295,7 @@ _BARS: dict[str, Callable[[dict[str, Any]], Bar]] = {
     "import.progress": lambda d: Bar("import", d["rows"], d["rows"], "rows"),
     "clean.progress": lambda d: Bar("clean", d["looked_at"], d["total"], ""),
     "train.step": _training,
+    "judge.progress": lambda d: Bar("judge", d["done"], d["total"], "pairs"),
     "evaluate.progress": lambda d: Bar("evaluate", d["done"], d["total"], ""),
 }
 

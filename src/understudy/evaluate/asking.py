@@ -5,7 +5,6 @@ What was gathered before an error is yielded before it, so it is never lost.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
@@ -14,6 +13,7 @@ from dataclasses import replace
 from understudy import score
 from understudy.errors import UnderstudyError, UsageError
 from understudy.evaluate.shots import shown
+from understudy.evaluate.together import together
 from understudy.example import Example
 from understudy.models.protocol import CallFailed, Model, NotServed, Reply, Request
 from understudy.models.question import question
@@ -191,34 +191,6 @@ async def _each(
         if not local:
             at_once = concurrency
             break
-    async with aclosing(_together(ask, items[asked:], at_once)) as results:
+    async with aclosing(together(ask, items[asked:], at_once)) as results:
         async for outcome, local in results:
             yield replace(outcome, latency_ms=None) if local else outcome
-
-
-async def _together(
-    ask: Callable[[Example], Awaitable[tuple[Outcome, bool]]],
-    items: Sequence[Example],
-    concurrency: int,
-) -> AsyncGenerator[tuple[Outcome, bool], None]:
-    """Results as they come, ``concurrency`` in flight; the first error after those in flight."""
-    rest = iter(items)
-    flying: set[asyncio.Future[tuple[Outcome, bool]]] = set()
-    error: BaseException | None = None
-    try:
-        while True:
-            while error is None and len(flying) < concurrency and (item := next(rest, None)):
-                flying.add(asyncio.ensure_future(ask(item)))
-            if not flying:
-                break
-            done, flying = await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
-            failed = [found for call in done if (found := call.exception())]
-            error = error or next(iter(failed), None)
-            for call in done:
-                if call.exception() is None:
-                    yield call.result()
-    finally:
-        # Calls that were sent are paid for: they are waited for, not cancelled.
-        await asyncio.gather(*flying, return_exceptions=True)
-    if error is not None:
-        raise error

@@ -152,6 +152,7 @@ def as_json(report: Report) -> dict[str, Any]:
         }
         if report.gates
         else None,
+        "judge": asdict(report.judge) if report.judge else None,
     }
 
 

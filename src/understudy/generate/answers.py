@@ -14,10 +14,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from understudy.example import Example, Message, valid
-from understudy.generate.ask import json_in
 from understudy.generate.inputs import Candidate
 from understudy.models.protocol import CallFailed, Model, Reply
 from understudy.models.question import question
+from understudy.models.typed import json_in
 from understudy.score import canonical
 from understudy.task import Spec
 

@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from understudy.example import Example
 from understudy.generate import prompts
-from understudy.generate.ask import Answered, ask
 from understudy.generate.spec import SHOWN
 from understudy.models.protocol import Model
+from understudy.models.typed import Answered, ask
 from understudy.task import Cell, Spec
 
 TOKENS_PER_INPUT = 400

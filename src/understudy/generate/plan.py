@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from understudy.errors import UsageError
 from understudy.generate import prompts
-from understudy.generate.ask import ask
 from understudy.generate.possible import Allowed, Chosen, Space, Unmet, find, space
 from understudy.models.protocol import Model
+from understudy.models.typed import ask
 from understudy.task import Cell, Plan, Spec
 
 MAX_TOKENS = 4096

@@ -1,4 +1,4 @@
-"""Everything that is sent to a teacher, word for word.
+"""Everything that a teacher is asked, word for word.
 
 Slots are filled by ``fill``, never by a template language: text from users, files and models is
 data, and may hold braces.
@@ -103,12 +103,6 @@ VARIANTS_USER = """\
 Write one harder variant of each input under "harder_than":
 
 {request}
-"""
-
-CORRECTION = """\
-That reply cannot be used: {problem}
-
-Answer again with the whole corrected JSON and nothing else.
 """
 
 

@@ -12,9 +12,9 @@ from itertools import count, islice
 from typing import Any, NamedTuple
 
 from understudy.example import Example
-from understudy.generate.ask import Answered
 from understudy.generate.inputs import NOTHING_SHOWN, Candidate, Shown, inputs, variants
 from understudy.models.protocol import Model
+from understudy.models.typed import Answered
 from understudy.task import Cell, Spec
 
 CALLS_AT_LEAST = 8

@@ -9,8 +9,8 @@ from pydantic import ConfigDict, Field
 
 from understudy.example import Example
 from understudy.generate import prompts
-from understudy.generate.ask import ask
 from understudy.models.protocol import Model
+from understudy.models.typed import ask
 from understudy.task import Kind, OutputField, Spec
 
 SHOWN = 8

@@ -13,16 +13,18 @@ from understudy.models.address import Address
 from understudy.models.openai_compatible import OpenAICompatible
 from understudy.models.protocol import Quirks, Received
 from understudy.practice import TASKS
+from understudy.practice.judges import JUDGES
 from understudy.settings import Settings
 
 
 class Practice(OpenAICompatible):
-    """``practice:TASK``. The server starts at the first call and ends with this process."""
+    """``practice:TASK`` or a practice judge; its server lives from the first call to our end."""
 
     def __init__(self, name: str, settings: Settings, quirks: Quirks | None = None) -> None:
         task = name.removeprefix("practice:")
-        if task not in TASKS:
-            raise UsageError(f"no practice task {task!r}", f"There are: {', '.join(TASKS)}")
+        known = (*TASKS, *JUDGES)
+        if task not in known:
+            raise UsageError(f"no practice task {task!r}", f"There are: {', '.join(known)}")
         # The port differs every time; the identity must not, or nothing paid would be found again.
         address = Address(
             name=name,

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal
 
-from understudy.practice import TASKS, PracticeTask, load, repeating
+from understudy.practice import TASKS, PracticeTask, judges, load, repeating
+from understudy.practice.judges import JUDGES
 
-CallKind = Literal["spec", "plan", "inputs", "answer"]
+CallKind = Literal["spec", "plan", "inputs", "answer", "judge"]
 
 CHARACTERS_PER_TOKEN = 4
 MOST_INPUTS = 1000
@@ -50,7 +51,8 @@ class Call:
     """One understood request."""
 
     model: str
-    task: PracticeTask
+    task: PracticeTask | None
+    """None: the model is a judge, see ``judges.py``."""
     kind: CallKind
     messages: tuple[str, ...]
     """The text of every message."""
@@ -85,8 +87,8 @@ def understand(body: object, refused: Collection[str] = ()) -> Call:
     if not isinstance(model, str):
         raise ApiError(400, "You must provide a model parameter.", param="model")
     name = model.removeprefix("practice:")
-    if name not in TASKS:
-        message = f"The model `{model}` does not exist; there are: {', '.join(TASKS)}."
+    if name not in TASKS and name not in JUDGES:
+        message = f"The model `{model}` does not exist; there are: {', '.join((*TASKS, *JUDGES))}."
         raise ApiError(404, message, code="model_not_found")
     if body.get("stream"):
         raise ApiError(400, "Streaming is not offered.", param="stream", code="unsupported_value")
@@ -96,8 +98,8 @@ def understand(body: object, refused: Collection[str] = ()) -> Call:
         raise ApiError(400, "There is no message of the user.", param="messages")
     return Call(
         model=model,
-        task=load(name),
-        kind=_kind(body.get("response_format"), questions),
+        task=None if name in JUDGES else load(name),
+        kind="judge" if name in JUDGES else _kind(body.get("response_format"), questions),
         messages=tuple(text for _, text in turns),
         questions=tuple(questions),
         max_tokens=_limit(body),
@@ -212,20 +214,22 @@ def _kind(response_format: object, questions: Sequence[str]) -> CallKind:
 
 
 def _reply(call: Call, seed: int, repeat: float) -> str:
+    if call.task is None:
+        return judges.verdict(call.model.removeprefix("practice:"), call.questions[0])
     if call.kind == "spec":
         return call.task.spec().model_dump_json()
     if call.kind == "plan":
         return call.task.plan().model_dump_json()
     if call.kind == "inputs":
-        return _inputs(call, seed, repeat)
+        return _inputs(call, call.task, seed, repeat)
     return call.task.answer(call.questions[-1])
 
 
-def _inputs(call: Call, seed: int, repeat: float) -> str:
+def _inputs(call: Call, task: PracticeTask, seed: int, repeat: float) -> str:
     order = _order(call.questions)
     own_seed = int(body_hash([seed, call.model.removeprefix("practice:"), order])[:8], 16)
     drawn = repeating.inputs(
-        call.task, order["cell"], order["how_many"], share=repeat, seed=seed, draw=own_seed
+        task, order["cell"], order["how_many"], share=repeat, seed=seed, draw=own_seed
     )
     weights = [
         one.weight * Random(own_seed + place).uniform(0.5, 1.5) for place, one in enumerate(drawn)

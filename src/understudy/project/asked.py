@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from understudy.generate import prompts
-from understudy.generate.ask import json_in
 from understudy.generate.inputs import Inputs
 from understudy.models.protocol import Unreadable
 from understudy.models.stored import read
+from understudy.models.typed import json_in
 from understudy.project.losses import STORED, why_no_reply
 from understudy.store.traces import Call
 from understudy.task import Spec, Task

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,9 +15,11 @@ from understudy import dataset, models, score
 from understudy import evaluate as evaluation
 from understudy.errors import UnderstudyError, UsageError
 from understudy.evaluate.break_even import break_even
+from understudy.evaluate.by_judge import by_judge
 from understudy.evaluate.gate import Condition
 from understudy.example import Example
 from understudy.models.protocol import Model
+from understudy.project import jury
 from understudy.project.adopting import adopted
 from understudy.project.paid import run as run_async
 from understudy.project.paid import with_models
@@ -52,6 +54,8 @@ class How:
     metric: str | Judged | None = None
     """A metric's name, or a function of (reference, answer); None: that of the spec's kind."""
     gates: Sequence[str] = ()
+    confirm: jury.Confirm = lambda _: None
+    """Told the quote for the judge's calls before they are made."""
 
 
 def evaluate(place: Workplace, how: How | None = None) -> Report:
@@ -74,12 +78,15 @@ def evaluate(place: Workplace, how: How | None = None) -> Report:
         raise UsageError("there is nobody to evaluate", "Train a student, or name a --teacher")
     conditions = [evaluation.parse(gate, taking.names) for gate in how.gates]
     shots = evaluation.shots(splits["train"], shown, seed=place.settings.seed)
+    court = jury.opened(place, spec)  # refused before anything is spent
     place.say("evaluate.start", systems=list(taking.names), items=len(items))
     outcomes: list[Outcome] = []
     error = _asked(place, taking, items, shots, metric, frozen, outcomes)
     if error is not None and not outcomes:
         raise error
     report = _report(place, frozen, splits, taking, metric, outcomes, conditions, len(shots))
+    if court is not None and error is None:
+        report, error = _judged(court, report, items, taking.names, how.confirm)
     report = replace(report, seconds=round(time.monotonic() - started, 2))
     with place.database.write() as connection:
         number = runs.add_report(connection, report)
@@ -143,6 +150,24 @@ def _asked(
     except UnderstudyError as stopped:
         return stopped
     return None
+
+
+def _judged(
+    court: jury.Jury,
+    report: Report,
+    items: Sequence[Example],
+    names: Mapping[str, str],
+    confirm: jury.Confirm,
+) -> tuple[Report, UnderstudyError | None]:
+    """The report with the judge's part; the verdict too, where equality with references has none.
+
+    An error that stopped the judge comes beside what there is.
+    """
+    judgement, error = jury.judge(court, items, report.outcomes, names, confirm)
+    report = replace(report, judge=judgement)
+    if report.decision == "teacher_unsure" and (found := by_judge(judgement)):
+        report = replace(report, decision=found.decision, verdict=found.sentence)
+    return report, error
 
 
 def _report(

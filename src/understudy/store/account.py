@@ -61,6 +61,17 @@ def settled(connection: sa.Connection, purpose: str, model: str) -> list[tuple[i
     return [(row.cost_micro, (row.latency_ms or 0) / 1000) for row in rows]
 
 
+def on_disk(connection: sa.Connection, purpose: str, identity: str) -> set[str]:
+    """Keys of the calls of that purpose whose replies are there, so that none is bought again."""
+    rows = sa.select(call.c.key).where(
+        call.c.purpose == purpose,
+        call.c.identity == identity,
+        call.c.state.in_(DONE),
+        call.c.raw.is_not(None),
+    )
+    return set(connection.scalars(rows))
+
+
 class Bought(NamedTuple):
     """A settled call, as far as its price is to be explained."""
 

@@ -16,7 +16,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION = 4
+VERSION = 5
 """Number of the newest migration; SQLite's ``PRAGMA user_version`` of an up-to-date project."""
 
 metadata = MetaData()
@@ -246,4 +246,18 @@ job = Table(
     Column("results", Text),  # the upload with what was measured at each step
     Column("at", Text, nullable=False),
     Column("ended_at", Text),
+)
+
+label = Table(
+    "label",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("example_id", _ID, ForeignKey("example.id"), nullable=False),
+    Column("first", Text, nullable=False),  # the answers, in the words of when they were shown
+    Column("second", Text, nullable=False),
+    Column("first_system", Text, nullable=False),
+    Column("second_system", Text, nullable=False),
+    Column("said", Text, nullable=False),  # first, second, tie, skip
+    Column("at", Text, nullable=False),
+    UniqueConstraint("example_id", "first", "second"),
 )
