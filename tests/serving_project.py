@@ -109,8 +109,9 @@ class Inside(NamedTuple):
         for entry in self.serving._open.values():
             engine = entry.coming.done() and entry.coming.result()._engine
             if engine:
-                batch = engine._batch.rows if engine._batch else []
-                found += sum(not row.dropped for row in [*batch, *engine._waiting])
+                batch = engine._batch  # read once: an idle engine gives it back
+                rows = batch.rows if batch else []
+                found += sum(not row.dropped for row in [*rows, *engine._waiting])
         return found
 
 

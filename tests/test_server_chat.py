@@ -327,7 +327,7 @@ def test_a_prompt_that_does_not_fit_is_the_clients_error(home: Home, stream: boo
     """Also of a stream: it is told by the status, before anything is streamed."""
     long = [{"role": "user", "content": "9 " * 2000}]
     status, body = post(home, {**ASK, "model": "run:2", "messages": long, "stream": stream})
-    assert status == 400
+    assert (status, body["error"]["code"]) == (400, "context_length_exceeded")
     assert "reads 512" in body["error"]["message"]
 
 
