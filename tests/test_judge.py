@@ -15,16 +15,18 @@ from conftest import PRICES, Done, Server
 from judging import SPEC, Answers, answers, items, judged, reported, text_project
 from rehearsal import must_agree, one_line, serving
 from understudy.errors import BudgetReached, UsageError
+from understudy.evaluate import summarise
 from understudy.evaluate.by_judge import by_judge
-from understudy.evaluate.canaries import INJECTIONS
+from understudy.evaluate.canaries import INJECTIONS, canaries, checked, unfit
 from understudy.evaluate.contest import calibration, contest, undecided
 from understudy.evaluate.judge import MOST_CHARS, Pair, Ruling, call, consensus, rubric
 from understudy.judgement import Contest, Judgement
 from understudy.money import Quote
 from understudy.practice import judges
-from understudy.project import Project
+from understudy.project import Project, judging, jury
 from understudy.project.reviewing import Question
 
+JUDGE_PRICES = {"judge_price_in": 0.5, "judge_price_out": 2.0}
 Cli = Callable[..., Done]
 CANARY_CALLS = 30
 """Six pairs of three kinds: those of equal answers are one question, the others two."""
@@ -158,6 +160,15 @@ def test_a_judge_that_is_unfit_is_asked_nothing_and_decides_nothing(
     assert f"decides nothing: {why}" in judgement.sentence
     if judge != "judge-no-json":  # that one is asked anew, and corrected
         assert provider.requests() == CANARY_CALLS
+
+
+@pytest.mark.parametrize("word", ["first", "second", "tie"])
+def test_a_judge_that_always_says_the_same_is_unfit(folder: Path, word: str) -> None:
+    project = Project(folder)
+    asked = canaries(items(project))
+    project.close()
+    said = [Ruling(one.pair, consensus(word, word), (word, word)) for one in asked]  # type: ignore[arg-type]
+    assert unfit(checked(asked, said))
 
 
 def test_a_verdict_that_is_no_json_is_missing_and_counted(folder: Path, provider: Server) -> None:
@@ -351,6 +362,25 @@ def test_where_equality_cannot_tell_a_judge_decides_by_rules(
     assert by_judge(replace(fit, contests=())) is None
 
 
+def test_the_verdict_is_the_judges_where_not_even_the_teacher_is_right(
+    folder: Path, provider: Server
+) -> None:
+    texts = of(folder)
+    label(folder, texts, 24)
+    place = Project(folder, {"judge": f"{provider.url}#judge", **JUDGE_PRICES})
+    names = {"student": "run:1", "teacher": "openai:somebody"}
+    report = summarise(1, "exact match", texts.outcomes(), names)
+    assert report.decision == "teacher_unsure"
+    court = jury.opened(place, SPEC)
+    assert court is not None
+    with place.writing():
+        found, error = judging._judged(court, report, items(place), names, lambda _: None)
+    place.close()
+    assert error is None
+    assert found.decision == "ship"
+    assert found.verdict.startswith(f"Ship it: by {provider.url}#judge as the judge ")
+
+
 # -- the command -------------------------------------------------------------------------------
 
 
@@ -384,7 +414,7 @@ def test_evaluate_with_a_judge_and_review(understudy: Cli, folder: Path, tmp_pat
         dear = ("--judge-price-in", "0.5", "--judge-price-out", "90000")
         asked = one.requests()
         no = understudy("evaluate", *ask, "--judge", one.teacher("judge-noisy"), *dear)
-        one_line(no, 2, "questions to the judge: ", "Nobody is there to ask", "--yes")
+        one_line(no, 2, "questions to the judge, at the most: $", "Nobody is there to ask", "--yes")
         assert one.requests() == asked
         none = understudy(
             "evaluate", *ask, "--judge", one.teacher("judge"), "--judge-price-in", "1"
@@ -411,12 +441,8 @@ def test_where_answers_are_no_free_text_no_judge_is_asked(
 
 
 def test_a_judge_that_is_the_teacher_says_so(folder: Path, provider: Server) -> None:
-    project = Project(folder)
-    project.close()
     teacher = f"{provider.url}#judge"
-    from understudy.project import jury
-
-    place = Project(folder, {"judge": teacher, "judge_price_in": 0.5, "judge_price_out": 2.0})
+    place = Project(folder, {"judge": teacher, **JUDGE_PRICES})
     court = jury.opened(place, SPEC)
     assert court is not None
     with place.writing():

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from understudy.cli.face import Face, verb
-from understudy.cli.verbs import SPLIT
+from understudy.cli.verbs import SPLIT, confirm_quote
 from understudy.errors import PartlyDone
+from understudy.money import Quote
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -51,14 +52,19 @@ def adopt(
     flags = {**face.flags, "teacher": old or None}
     project: Project = open_to_adopt(folder, flags)
     try:
-        with following(project, as_json=face.json, quiet=face.quiet):
+        with following(project, as_json=face.json, quiet=face.quiet) as progress:
+
+            def confirm(quote: Quote) -> None:
+                with progress.pause():
+                    confirm_quote(face, quote)
+
             result = project.adopt(survey, description=describe, cut_personal=cut_personal)
             _tell(face, result)
             body = _body(result, folder, project.settings.teacher)
             shown = [_table(result, folder, project.settings.teacher)]
             if face.flags["student"] is not None:
                 run = project.train()
-                report = project.evaluate()
+                report = project.evaluate(confirm=confirm)
                 body |= {"run": run.id, "model": run.model, "report": report_json(report)}
                 shown.append(report_table(report))
     finally:

@@ -49,8 +49,9 @@ def run(
 ) -> Finished:
     """One description to one measured student. Again: goes on where it stopped.
 
-    ``confirm`` is given the quote after the pilot, and a host's price before it trains; it raises
-    to stop before the spend. A host that does not train is found out before anything is bought.
+    ``confirm`` is given the quote after the pilot, a host's price before it trains, and a judge's
+    quote if one is set; it raises to stop before the spend. A host that does not train is found
+    out before anything is bought.
     """
     with project.writing():
         if is_hosted(project.settings.student):
@@ -62,7 +63,7 @@ def run(
         project.generate(examples)
         project.freeze()
         trained = project.train(confirm=confirm)
-        report = project.evaluate()
+        report = project.evaluate(confirm=confirm)
         hosted = isinstance(trained, HostedRun)
         return Finished(trained, report, None if hosted else project.export())
 

@@ -225,6 +225,9 @@ def _ask(
     return found
 
 
+_FIRST = "first questions to the judge, at the most"
+
+
 def _confirm_canaries(jury: Jury, pairs: Sequence[Pair], confirm: Confirm) -> None:
     """Ask if the canaries alone could be dear; what they cost then quotes the rest."""
     left = _unbought(jury, pairs)
@@ -233,7 +236,7 @@ def _confirm_canaries(jury: Jury, pairs: Sequence[Pair], confirm: Confirm) -> No
     worst = sum(
         jury.price.worst_micro(len(jury.endpoint.prepare(one)), one.max_tokens) for one in left
     )
-    confirm(_told(jury, len(left), 0, worst, 0.0, 0.0, "first questions to the judge"))
+    confirm(_told(jury, len(left), worst, worst, 0.0, 0.0, _FIRST))
 
 
 def _quote(jury: Jury, known: Sequence[Pair], pairs: Sequence[Pair]) -> Quote:
