@@ -13,9 +13,12 @@ and the first ten stay the first as data grows, so no side is ever empty and sti
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
+from itertools import accumulate
 from typing import Any
 
 from understudy.errors import UnderstudyError, UsageError
@@ -87,6 +90,26 @@ def freeze(
     return splits
 
 
+def nested(
+    examples: Sequence[Example], shares: Iterable[float], *, seed: int
+) -> list[list[Example]]:
+    """For each share (0 to 1) that part of ``examples``: whole groups, each part within the larger.
+
+    Groups come in an order by hash, so that the same arguments give the same parts whatever order
+    the examples are in; a part ends with the group that brings it to its share. Another ``seed``
+    draws other parts. Each part keeps the order of ``examples``.
+    """
+    sizes = Counter(map(group_of, examples))
+    order = sorted(sizes, key=lambda group: (_place(f"part:{group}", seed), group))
+    ends = list(accumulate(sizes[group] for group in order))
+    parts = []
+    for share in shares:
+        enough = bisect_left(ends, round(share * len(examples)))
+        inside = set(order[: enough + 1])
+        parts.append([example for example in examples if group_of(example) in inside])
+    return parts
+
+
 def rows(example: Example, system_message: str) -> dict[str, Any]:
     """One training row: ``{"id", "prompt": [{"role", "content"}], "completion": [...]}``."""
     return {
@@ -126,29 +149,43 @@ def leaks(
     It does if it has the same id, the same group, the same input, or a near one (``similarity``,
     Jaccard) with the same answer; near answers count as the same where answers are ``free_text``.
     """
-    known = list(test)
-    ids = {example.id: example for example in known if example.id is not None}
-    groups = {group_of(example): example for example in known}
-    inputs = {asked(example): example for example in known}
-    index = Index(similarity)
-    for position, example in enumerate(known):
-        index.add(position, dialogue(example))
+    unseen = Unseen(test, similarity=similarity, free_text=free_text)
     for example in train_like:
+        leak = unseen.given_away_by(example)
+        if leak is not None:
+            yield leak
+
+
+class Unseen:
+    """Examples that must not be given away, and what does; see ``leaks``."""
+
+    def __init__(
+        self, examples: Iterable[Example], *, similarity: float = 0.8, free_text: bool = False
+    ) -> None:
+        self._similarity, self._free_text = similarity, free_text
+        self._known = list(examples)
+        self._ids = {example.id: example for example in self._known if example.id is not None}
+        self._groups = {group_of(example): example for example in self._known}
+        self._inputs = {asked(example): example for example in self._known}
+        self._index = Index(similarity)
+        for position, example in enumerate(self._known):
+            self._index.add(position, dialogue(example))
+
+    def given_away_by(self, example: Example) -> Leak | None:
+        """The one that ``example`` gives away, and how; None if it gives away none."""
         for reason, other in (
-            ("are the same example", ids.get(example.id) if example.id is not None else None),
-            ("are of one group", groups.get(group_of(example))),
-            ("have the same input", inputs.get(asked(example))),
+            ("are the same example", None if example.id is None else self._ids.get(example.id)),
+            ("are of one group", self._groups.get(group_of(example))),
+            ("have the same input", self._inputs.get(asked(example))),
         ):
             if other is not None:
-                yield Leak(example.id, other.id, reason)
-                break
-        else:
-            for position, share in index.similar(dialogue(example)):
-                other = known[position]
-                if repeats(example, other, similarity=similarity, free_text=free_text):
-                    alike = f"have inputs {share:.0%} alike and the same answer"
-                    yield Leak(example.id, other.id, alike)
-                    break
+                return Leak(example.id, other.id, reason)
+        for position, share in self._index.similar(dialogue(example)):
+            near = self._known[position]
+            if repeats(example, near, similarity=self._similarity, free_text=self._free_text):
+                reason = f"have inputs {share:.0%} alike and the same answer"
+                return Leak(example.id, near.id, reason)
+        return None
 
 
 def check_leaks(splits: Splits, *, similarity: float = 0.8, free_text: bool = False) -> None:

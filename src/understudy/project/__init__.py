@@ -27,6 +27,7 @@ from understudy.project import (
     judging,
     making,
     preparing,
+    proving,
     purging,
     quoting,
     students,
@@ -51,7 +52,7 @@ from understudy.task import Cell, Plan, Spec, Task
 __all__ = ["Project"]
 
 
-class Project(workplace.Workplace):
+class Project(proving.Proving):
     """One project folder, opened. Every public method is a verb of the command line."""
 
     @classmethod

@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -65,7 +65,7 @@ def clean(place: Workplace) -> Cleaned:
         total = examples.waiting(connection, versions)
     if not total:
         return Cleaned(0, 0, {})
-    kept = _kept(place, versions)
+    kept = kept_so_far(place, versions)
     looked_at, told_at = 0, time.monotonic()
     reasons: Counter[str] = Counter()
     for batch in _new(place, versions):
@@ -84,7 +84,7 @@ def clean(place: Workplace) -> Cleaned:
     return Cleaned(looked_at, accepted, dict(reasons))
 
 
-def _kept(place: Workplace, versions: list[int]) -> cleaning.Kept:
+def kept_so_far(place: Workplace, versions: list[int]) -> cleaning.Kept:
     """The examples accepted so far, packed."""
     kept = cleaning.Kept(_spec_for(place, versions), place.settings.duplicate_similarity)
     with place.database.read() as connection:
@@ -177,14 +177,20 @@ def write_dataset(folder: Path, splits: dataset.Splits, system_message: str, mar
     half.mkdir(parents=True)
     manifest: dict[str, object] = {"fingerprint": mark, "system_message": system_message}
     for side, members in splits.items():
-        body = "".join(
-            json.dumps(dataset.rows(example, system_message), ensure_ascii=False) + "\n"
-            for example in members
-        ).encode("utf-8", "surrogatepass")
-        (half / f"{side}.jsonl").write_bytes(body)
+        body = write_rows(half / f"{side}.jsonl", members, system_message)
         manifest[side] = {"rows": len(members), "sha256": sha256(body).hexdigest()}
     (half / "manifest.json").write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
     half.rename(folder)
+
+
+def write_rows(path: Path, members: Iterable[Example], system_message: str) -> bytes:
+    """Write examples as the rows that a trainer reads; what was written."""
+    body = "".join(
+        json.dumps(dataset.rows(example, system_message), ensure_ascii=False) + "\n"
+        for example in members
+    ).encode("utf-8", "surrogatepass")
+    path.write_bytes(body)
+    return body
 
 
 def export_file(place: Workplace, path: Path, format: str | None, *, raw: bool) -> Exported:

@@ -27,6 +27,7 @@ ADVICE = {
     "cut off while writing inputs": "ask for fewer at once: --per-call",
     "duplicate": PLAN_HELPS,
     "empty": "another teacher may answer",
+    "held out": "it would give a held-out item away or move the split: improve takes others",
     "interrupted": "counted as spent; --resend-unknown sends them again",
     "malformed": "fewer fields, or a teacher that writes JSON more surely",
     "more than were asked for": "the teacher counts badly; no harm is done",

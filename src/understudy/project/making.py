@@ -57,7 +57,7 @@ def make(
     ``function``. ``way`` is how they are had: one by one, unless it is another (batching.py).
     """
     plain = wish.wanted - round(wish.wanted * place.settings.evolve)
-    if plan is None or plain == wish.wanted or wish.evolve:
+    if plan is None or plain == wish.wanted or wish.evolve or wish.held_out:
         return _make(place, plan, wish, function, way)
     # Harder variants are made of what was accepted, so that the plain ones come first.
     first = _make(place, plan, replace(wish, wanted=plain), function, way)
@@ -156,6 +156,8 @@ def making(
         answers=settings.answers,
         terms=str(terms(teacher.name)),
     )
+    if wish.held_out is not None:
+        answer = wish.held_out.guarding(answer)
     novelty = None if plan is None else _watch(place)
     return generate(
         writer,

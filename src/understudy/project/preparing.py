@@ -80,13 +80,14 @@ def prepare_for(
     seed: int,
     method: Method | None = None,
     overrides: Mapping[str, Any],
+    folder: Path | None = None,
 ) -> Prepared:
     """Choose the recipe of a student for a dataset whose files are written; see whether it fits.
 
-    Raises UsageError for a wrong override or prompts that are too long, SetupError for a student
-    that cannot be trained.
+    ``folder`` holds the rows where they are not those of the whole dataset. Raises UsageError for a
+    wrong override or prompts that are too long, SetupError for a student that cannot be trained.
     """
-    folder = dataset_folder(place, frozen)
+    folder = folder or dataset_folder(place, frozen)
     student = _student(place, student)
     machine = look(place.folder)
     if student == TINY:

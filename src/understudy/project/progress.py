@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from understudy.example import Example
 from understudy.generate import Exhausted, Failure, Made, Repetitive
 from understudy.generate.novelty import Hundred
+from understudy.project.held_out import HeldOut
 from understudy.project.workplace import Workplace
 from understudy.run import Event
 from understudy.store import calls, events, examples
@@ -38,6 +39,8 @@ class Wish:
     """Inputs that the user brought; None: the teacher writes them."""
     evolve: bool = False
     """Make harder variants of accepted inputs first."""
+    held_out: HeldOut | None = None
+    """What must be neither shown to the teacher, nor repeated, nor added to."""
 
 
 @dataclass

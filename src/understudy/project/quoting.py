@@ -34,30 +34,17 @@ def pilot(place: Workplace, plan: Plan | None, wish: Wish, *, answer_share: floa
 
     ``answer_share`` is what an answer will cost as a share of what the pilot's did.
     """
-    settings, teacher = place.settings, place.teacher
+    teacher = place.teacher
     if making.made(place, wish) >= wish.wanted:
         return NOTHING
     _make_pilot(place, plan, wish)
-    with place.database.read() as connection:
-        answers = account.settled(connection, "answer", teacher)
-        limit = events.last_of(connection, "rates.limit")
-        spent = calls.read_purse(connection).spent_micro
-    if not answers:
-        raise UnderstudyError("the pilot made no example", "`understudy events` says why")
     made = making.made(place, wish)
-    per_call = inputs_a_call(settings.per_call, wish.wanted)
-    per_minute = limit.data.get("requests_per_minute") if limit else None
-    told = quote(
-        max(wish.wanted - made, 0),
-        input_micro(place, per_call) if wish.texts is None else 0.0,
-        [round(cost * answer_share) for cost, _ in answers],
-        [seconds for _, seconds in answers],
-        concurrency=models.at_once(teacher, settings),
-        answers=settings.answers,
-        input_calls=1 / per_call if wish.texts is None else 0.0,
-        calls_per_s=min(CLIENT_CALLS_PER_S, per_minute / 60 if per_minute else CLIENT_CALLS_PER_S),
-        made_up=teacher.startswith("practice:"),
-    )
+    missing = max(wish.wanted - made, 0)
+    told = expected(place, missing, wish, answer_share=answer_share)
+    if told is None:
+        raise UnderstudyError("the pilot made no example", "`understudy events` says why")
+    with place.database.read() as connection:
+        spent = calls.read_purse(connection).spent_micro
     with place.database.write() as connection:
         quotes.add(connection, told, teacher=teacher, wanted=wish.wanted, made=made, spent=spent)
     if told.examples:
@@ -70,6 +57,34 @@ def pilot(place: Workplace, plan: Plan | None, wish: Wish, *, answer_share: floa
             left_micro=None if budget is None else max(to_micro(budget) - spent, 0),
         )
     return told
+
+
+def expected(
+    place: Workplace, missing: int, wish: Wish, *, answer_share: float = 1.0
+) -> Quote | None:
+    """What so many examples of a wish will cost, by what this teacher's calls did.
+
+    None if none of its answers was bought yet.
+    """
+    settings, teacher = place.settings, place.teacher
+    with place.database.read() as connection:
+        answers = account.settled(connection, "answer", teacher)
+        limit = events.last_of(connection, "rates.limit")
+    if not answers:
+        return None
+    per_call = inputs_a_call(settings.per_call, wish.wanted)
+    per_minute = limit.data.get("requests_per_minute") if limit else None
+    return quote(
+        missing,
+        input_micro(place, per_call) if wish.texts is None else 0.0,
+        [round(cost * answer_share) for cost, _ in answers],
+        [seconds for _, seconds in answers],
+        concurrency=models.at_once(teacher, settings),
+        answers=settings.answers,
+        input_calls=1 / per_call if wish.texts is None else 0.0,
+        calls_per_s=min(CLIENT_CALLS_PER_S, per_minute / 60 if per_minute else CLIENT_CALLS_PER_S),
+        made_up=teacher.startswith("practice:"),
+    )
 
 
 def input_micro(place: Workplace, per_call: int) -> float:

@@ -166,14 +166,14 @@ def follow(place: Workplace, run: Run, dataset_folder: Path, spec: Spec | None, 
     if last.kind != "train.done":
         stopped = last.kind == "train.interrupted"
         _set(place, replace(run, state="interrupted" if stopped else "failed"))
-        raise _error(last)
+        raise error_of(last)
     run = _set(place, replace(run, state="succeeded", metrics=last.data))
     seconds = round(time.monotonic() - started, 1)
     place.say("run.state", run=run.id, state=run.state, seconds=seconds)
     return run
 
 
-def _error(event: Event) -> UnderstudyError:
+def error_of(event: Event) -> UnderstudyError:
     """What the trainer's last words say."""
     error = UnderstudyError(str(event.data["message"]), str(event.data.get("fix", "")))
     error.exit_code = int(event.data.get("exit_code", 1))

@@ -7,7 +7,7 @@ word for word, so that what was bought is found on disk, and goes on behind them
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -76,7 +76,14 @@ def _begun(place: Workplace, wish: Wish) -> dict[str, Any]:
     Until it is reached the same command asks the very same, whatever was imported or made in
     between: what was bought is found again.
     """
-    key = {"wanted": wish.wanted, "cell": wish.cell, "fill": wish.fill, "evolve": wish.evolve}
+    hidden = wish.held_out.ids if wish.held_out else frozenset[int]()
+    key = {
+        "wanted": wish.wanted,
+        "cell": wish.cell,
+        "fill": wish.fill,
+        "evolve": wish.evolve,
+        "held_out": bool(hidden),
+    }
     with place.database.read() as connection:
         versions = place.versions(connection)
         known = _known(connection, versions)
@@ -85,22 +92,28 @@ def _begun(place: Workplace, wish: Wish) -> dict[str, Any]:
         accepted = examples.generated(connection, versions, state="accepted")
         generated = examples.generated(connection, versions, cell=wish.cell)
     is_open = newest in known and (reached is None or reached.seq < known[-1].seq)
-    if is_open and all(known[-1].data[name] == key[name] for name in key):
+    if is_open and all(known[-1].data.get(name, False) == key[name] for name in key):
         return dict(known[-1].data)
     stretch = {
         "per_call": sources.inputs_a_call(place.settings.per_call, wish.wanted),
-        "own": [one.id for one in place.own_examples()[:SHOWN]],
-        "made": [one.id for one in _accepted(place, SHOWN_MADE)],
+        "own": _shown(place.own_examples(), hidden, SHOWN),
+        "made": _shown(_accepted(place, SHOWN_MADE + len(hidden)), hidden, SHOWN_MADE),
         "generated": generated,
         "before": [],
     }
-    # What fills goes by what was accepted, and so begins anew each time.
-    same = [] if wish.fill else [one.data for one in known if one.data["cell"] == wish.cell]
+    # What fills goes by what was accepted, and so begins anew each time; what may show less too.
+    anew = wish.fill or hidden
+    same = [] if anew else [one.data for one in known if one.data["cell"] == wish.cell]
     if last := next((data for data in reversed(same) if not data["fill"]), None):
         stretch |= _after(last, stretch)
     data = key | {"spec": place.task.version, "accepted": accepted} | stretch
     place.say("generate.begun", **data)
     return data
+
+
+def _shown(found: Sequence[Example], hidden: Collection[int], most: int) -> list[int | None]:
+    """Ids of the first so many that may be shown."""
+    return [one.id for one in found if one.id not in hidden][:most]
 
 
 def _known(connection: Connection, versions: Collection[int]) -> list[Event]:

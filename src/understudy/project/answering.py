@@ -1,0 +1,82 @@
+"""How a trained student answers a held-out split: asked here, once; kept beside the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from understudy import dataset
+from understudy import evaluate as evaluation
+from understudy.example import Example, Split
+from understudy.models.local import Local
+from understudy.project.paid import run as run_async
+from understudy.project.shelf import checked_splits, dataset_of, spec_of
+from understudy.project.workplace import Workplace
+from understudy.report import Outcome
+from understudy.run import Run
+from understudy.task import Spec
+from understudy.train.checkpoint import write_atomically
+
+LOOKED = "test.looked"
+"""Event: the test split was used otherwise than by ``evaluate``: {dataset, by}."""
+
+
+def answers_of(place: Workplace, run: Run, side: Split) -> tuple[list[Example], list[Outcome]]:
+    """The items of that side of the run's dataset, and what the student answers to them.
+
+    Asked once; the same run on the same items is read from its folder.
+    """
+    frozen = dataset_of(place, run)
+    items, spec = checked_splits(place, frozen)[side], spec_of(place, frozen)
+    path = run.folder / f"{side}.json"
+    mark = dataset.fingerprint({side: items}, spec.system_message)
+    found = known_answers(path, mark)
+    if found is None:
+        place.say("answer.start", model=run.model, items=len(items), side=side)
+        found = answer(place, run.folder / "model", run.model, items, spec)
+        keep_answers(path, mark, found)
+    return items, found
+
+
+def answer(
+    place: Workplace, folder: Path, name: str, items: Sequence[Example], spec: Spec
+) -> list[Outcome]:
+    """Have the model in ``folder`` answer ``items``, as ``evaluate`` asks them."""
+    outcomes: list[Outcome] = []
+
+    async def ask(_: object) -> None:
+        model = Local(folder, name=name)
+        try:
+            answered = evaluation.evaluate(
+                {"student": model},
+                items,
+                spec,
+                system_message=spec.system_message,
+                max_tokens=place.settings.max_answer_tokens,
+                concurrency=1,
+            )
+            outcomes.extend([outcome async for outcome in answered])
+        finally:
+            await model.close()
+
+    run_async(ask, place.say)
+    return outcomes
+
+
+def keep_answers(path: Path, mark: str, outcomes: Sequence[Outcome]) -> None:
+    """Write what was answered; ``mark`` says to what."""
+    body = {"mark": mark, "outcomes": [asdict(outcome) for outcome in outcomes]}
+    write_atomically(path, json.dumps(body, ensure_ascii=False))
+
+
+def known_answers(path: Path, mark: str) -> list[Outcome] | None:
+    """What was kept there under the same mark; None if there is nothing."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["mark"] != mark:
+            return None
+        return [Outcome(**outcome) for outcome in kept["outcomes"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
