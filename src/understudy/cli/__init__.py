@@ -44,7 +44,15 @@ def _too_early(number: int, _frame: FrameType | None) -> NoReturn:
 
 def _register() -> None:
     """Load the commands."""
-    from understudy.cli import adopting, looking, reviewing, serving, students, verbs  # noqa: F401
+    from understudy.cli import (  # noqa: F401
+        adopting,
+        looking,
+        proving,
+        reviewing,
+        serving,
+        students,
+        verbs,
+    )
 
 
 def _run(arguments: list[str], *, as_json: bool) -> int:

@@ -109,7 +109,7 @@ def _purged(data: dict[str, Any]) -> str:
 
 def _evaluation(data: dict[str, Any]) -> str:
     """What the student is worth by now, and what it answers to a few rows."""
-    if "trial" in data:  # told once, when the trial has ended
+    if "trial" in data or "part" in data:  # told once, when it has ended
         return ""
     metric = data.get("metric") or "right"
     text = (
@@ -257,6 +257,14 @@ _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     ),
     "hosted.deploy": lambda d: f"host      before {d['model']} answers: {d['text']}",
     "run.state": lambda d: f"train     run {d['run']} {d['state']} in {duration(d['seconds'])}",
+    "curve.start": lambda d: f"curve     {d['text']}",
+    "curve.point": lambda d: (
+        f"curve     {d['share']:.0%} ({d['rows']:,} examples, seed {d['seed']}): {d['score']:.1%}"
+    ),
+    "curve.done": lambda d: f"curve     {d['text']}",
+    "answer.start": lambda d: f"answer    {d['model']} on {d['items']:,} {d['side']} items",
+    "improve.begun": lambda d: f"improve   {d['text']}",
+    "improve.done": lambda d: f"improve   {d['text']}",
     "evaluate.start": lambda d: f"evaluate  {', '.join(d['systems'])} on {d['items']:,} test items",
     "evaluate.done": lambda d: f"report    reports/{d['report']}.json",
     "judge.same": lambda d: (
@@ -285,7 +293,7 @@ def _training(d: dict[str, Any]) -> Bar:
     beside = [form.format(d[name]) for name, form in parts.items() if d.get(name) is not None]
     if d.get("seconds_left") is not None:
         beside.append(f"{duration(d['seconds_left'])} left")
-    label = f"trial {d['trial']}" if "trial" in d else "train"
+    label = f"trial {d['trial']}" if "trial" in d else d.get("part", "train")
     return Bar(label, d["step"], d["steps"], ", ".join(beside))
 
 

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 from understudy.evaluate.clusters import Cluster
 from understudy.task import Cell, Plan
+
+TOGETHER = 2
+"""Values that an aim takes from misses that share none beyond chance."""
 
 
 class Aim(NamedTuple):
@@ -26,8 +30,9 @@ class Aim(NamedTuple):
 def aims(clusters: Sequence[Cluster], plan: Plan, examples: int) -> tuple[Aim, ...]:
     """Part ``examples`` among the cells near the misses, each by its share of them.
 
-    A cluster of shared values aims at those that are the plan's; any other at the cell that most of
-    its misses have. Misses without a cell (own examples) aim at the whole plan.
+    A cluster of shared values aims at those that are the plan's; the misses of any other at the
+    pairs of values that most of them have. Misses without a cell (own examples) aim at the whole
+    plan.
     """
     misses: Counter[tuple[tuple[str, str], ...]] = Counter()
     for cluster in clusters:
@@ -35,8 +40,7 @@ def aims(clusters: Sequence[Cluster], plan: Plan, examples: int) -> tuple[Aim, .
         if shared:
             misses[_key(shared)] += len(cluster.misses)
             continue
-        for case in cluster.misses:
-            misses[_key(_known(case.example.cell, plan))] += 1
+        misses.update(_pairs([_known(case.example.cell, plan) for case in cluster.misses]))
     ranked = misses.most_common()
     parts = _parted(examples, [number for _, number in ranked])
     return tuple(
@@ -44,6 +48,18 @@ def aims(clusters: Sequence[Cluster], plan: Plan, examples: int) -> tuple[Aim, .
         for (cell, number), part in zip(ranked, parts, strict=True)
         if part
     )
+
+
+def _pairs(cells: Sequence[Cell]) -> Counter[tuple[tuple[str, str], ...]]:
+    """Each cell counted with one pair of its values, the commonest pairs first."""
+    left = [set(combinations(_key(cell), min(len(cell), TOGETHER))) for cell in cells]
+    found: Counter[tuple[tuple[str, str], ...]] = Counter()
+    while left:
+        met = Counter(pair for pairs in left for pair in pairs)
+        best = max(met, key=lambda pair: (met[pair], pair))
+        found[best] = met[best]
+        left = [pairs for pairs in left if best not in pairs]
+    return found
 
 
 def _known(cell: Cell, plan: Plan) -> Cell:

@@ -130,7 +130,10 @@ def lengths(sizes: Sequence[int]) -> list[str]:
     cuts = np.quantile(sizes, np.arange(1, LENGTHS) / LENGTHS, method="lower")
     ends = sorted({int(cut) for cut in cuts} | {max(sizes)})
     firsts = [min(sizes), *(end + 1 for end in ends[:-1])]
-    names = [f"{first} to {end} characters" for first, end in zip(firsts, ends, strict=True)]
+    names = [
+        f"{first} to {end} characters" if first < end else f"{end} characters"
+        for first, end in zip(firsts, ends, strict=True)
+    ]
     return [names[int(np.searchsorted(ends, size))] for size in sizes]
 
 

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from understudy import dataset
 from understudy import evaluate as evaluation
+from understudy.errors import UsageError
 from understudy.example import Example, Split
 from understudy.models.local import Local
+from understudy.project.hosted_plan import is_hosted
 from understudy.project.paid import run as run_async
 from understudy.project.shelf import checked_splits, dataset_of, spec_of
 from understudy.project.workplace import Workplace
 from understudy.report import Outcome
-from understudy.run import Run
+from understudy.run import AnyRun, Run
 from understudy.task import Spec
 from understudy.train.checkpoint import write_atomically
 
@@ -23,11 +25,17 @@ LOOKED = "test.looked"
 """Event: the test split was used otherwise than by ``evaluate``: {dataset, by}."""
 
 
-def answers_of(place: Workplace, run: Run, side: Split) -> tuple[list[Example], list[Outcome]]:
+def answers_of(place: Workplace, run: AnyRun, side: Split) -> tuple[list[Example], list[Outcome]]:
     """The items of that side of the run's dataset, and what the student answers to them.
 
-    Asked once; the same run on the same items is read from its folder.
+    Asked once; the same run on the same items is read from its folder. Raises UsageError for a
+    student that lies at a host.
     """
+    if not isinstance(run, Run):
+        raise UsageError(
+            f"{run.model} lies at a host, and only students here are asked for free",
+            "Its report has answers to the test items: --on test",
+        )
     frozen = dataset_of(place, run)
     items, spec = checked_splits(place, frozen)[side], spec_of(place, frozen)
     path = run.folder / f"{side}.json"
@@ -38,6 +46,15 @@ def answers_of(place: Workplace, run: Run, side: Split) -> tuple[list[Example], 
         found = answer(place, run.folder / "model", run.model, items, spec)
         keep_answers(path, mark, found)
     return items, found
+
+
+def only_here(place: Workplace, verb: str) -> None:
+    """Raise UsageError if the project's student is one that a host trains."""
+    if is_hosted(place.settings.student):
+        raise UsageError(
+            f"{verb} trains here, and {place.settings.student} is trained at a host",
+            f"Name a student that is trained here: {verb} --student M",
+        )
 
 
 def answer(

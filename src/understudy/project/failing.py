@@ -15,9 +15,8 @@ from understudy.project.here import here
 from understudy.project.shelf import all_runs, dataset_of, spec_of
 from understudy.project.workplace import Workplace
 from understudy.report import Outcome, Report
-from understudy.run import Run
+from understudy.run import AnyRun
 from understudy.store import events, runs
-from understudy.task import Spec
 
 Side = Literal["validation", "test"]
 SHOWN = 3
@@ -47,11 +46,13 @@ class Failures:
         """Where it fails, in words."""
         if not self.wrong:
             return f"All {self.items:,} {self.side} items are answered right."
-        worst = [one for one in self.clusters if one.p_value is not None and one.p_value < 0.05]
+        worst = [one for one in self.slices if one.worse]
         text = f"{self.wrong:,} of {self.items:,} {self.side} items are wrong"
         if not worst:
             return f"{text}; no value stands out beyond chance."
-        told = "; ".join(f"{one.name}: {one.wrong} of {one.items}" for one in worst[:SHOWN])
+        told = "; ".join(
+            f"{one.by} = {one.value} ({one.wrong} of {one.items})" for one in worst[:SHOWN]
+        )
         return f"{text}, more than chance allows where {told}."
 
 
@@ -80,14 +81,14 @@ def of_report(place: Workplace, found: Report) -> Failures:
 
 def sorted_out(
     place: Workplace,
-    run: Run,
+    run: AnyRun,
     side: Side,
     items: Sequence[Example],
     outcomes: Iterable[Outcome],
     report: int | None,
 ) -> Failures:
     """Slices, confusions and clusters of those answers."""
-    spec = _spec(place, run)
+    spec = spec_of(place, dataset_of(place, run))
     cases = cases_of(items, outcomes)
     return Failures(
         model=run.model,
@@ -125,7 +126,7 @@ def evaluated(place: Workplace, number: int | None = None) -> Report:
     return report
 
 
-def run_of(place: Workplace, report: Report) -> Run:
+def run_of(place: Workplace, report: Report) -> AnyRun:
     """The run whose student a report is about. Raises UsageError if it is not there any more."""
     name = report.systems["student"].model
     found = [run for run in all_runs(place) if run.model == name]
@@ -134,10 +135,6 @@ def run_of(place: Workplace, report: Report) -> Run:
             f"{name} is no run of this project", f"understudy evaluate{here(place.folder)}"
         )
     return found[0]
-
-
-def _spec(place: Workplace, run: Run) -> Spec:
-    return spec_of(place, dataset_of(place, run))
 
 
 def _count_look(place: Workplace, report: Report) -> None:

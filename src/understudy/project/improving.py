@@ -7,8 +7,8 @@ is booked: a test split that chose something is worn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from understudy.errors import UnderstudyError, UsageError
@@ -17,7 +17,7 @@ from understudy.evaluate.flips import Flips, flips
 from understudy.money import MICRO, Quote
 from understudy.project import examples as data
 from understudy.project import making, quoting, training
-from understudy.project.answering import LOOKED, answers_of
+from understudy.project.answering import LOOKED, answers_of, only_here
 from understudy.project.failing import Failures, Side, evaluated, of_report, run_of, sorted_out
 from understudy.project.held_out import HeldOut
 from understudy.project.here import here
@@ -28,13 +28,15 @@ from understudy.project.shelf import Splits, checked_splits, dataset_of, newest_
 from understudy.project.training import How
 from understudy.project.workplace import Workplace
 from understudy.report import Report
-from understudy.run import Run
+from understudy.run import AnyRun, Run
 from understudy.store import calls, events
 from understudy.task import Plan
 
 ENOUGH = 5
 """Validation misses from which the aim is chosen by them alone."""
-BEGUN, DONE = "improve.begun", "improve.done"
+BEGUN, AIM, DONE = "improve.begun", "improve.aim", "improve.done"
+TOLD = 4
+"""Aims told in a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,10 @@ class Improved:
 class _Round:
     """What was decided when the round began: the same command goes on with it."""
 
-    report: int
     side: Side
     aims: tuple[Aim, ...]
-    wanted: tuple[int, ...]
-    """Examples that there should be of each aim in the end."""
+    seq: int
+    """Number of the event with which it began."""
 
 
 def improve(
@@ -84,18 +85,17 @@ def improve(
     recipe: Mapping[str, Any],
 ) -> Improved:
     """Generate ``examples`` near the misses, train, evaluate, compare; see ``Project``."""
+    only_here(place, "improve")
     before, plan = evaluated(place), place.find_plan()
     if plan is None:
         raise UsageError("there is no plan to aim by", f"understudy plan{here(place.folder)}")
     this = _resumed(place, before, examples) or _begin(place, plan, before, examples, side)
     spent = _spent(place)
     held_out = HeldOut(place, _splits(place, run_of(place, before)))
-    wishes = [
-        Wish(wanted, cell=aim.cell or None, held_out=held_out)
-        for aim, wanted in zip(this.aims, this.wanted, strict=True)
+    _confirm(place, plan, this, held_out, confirm)
+    generated = [
+        making.make(place, plan, replace(wish, held_out=held_out)) for wish in _wishes(place, this)
     ]
-    _confirm(place, plan, wishes, confirm)
-    generated = [making.make(place, plan, wish) for wish in wishes]
     frozen = data.freeze(place)
     if frozen.id == before.dataset_id:
         raise UnderstudyError(
@@ -133,17 +133,23 @@ def _begin(
     if found.side == "test":
         place.say(LOOKED, dataset=before.dataset_id, by="improve", report=before.id)
     chosen = aims(found.clusters, plan, examples)
-    wanted = tuple(making.made(place, Wish(0, cell=aim.cell)) + aim.examples for aim in chosen)
-    this = _Round(before.id or 0, found.side, chosen, wanted)
-    body = asdict(this) | {"aims": [aim._asdict() for aim in chosen]}
-    place.say(BEGUN, examples=examples, text=_told(found, chosen), **body)
+    place.say(
+        BEGUN,
+        report=before.id,
+        examples=examples,
+        side=found.side,
+        aims=[aim._asdict() for aim in chosen],
+        text=_told(found, chosen),
+    )
+    this = _resumed(place, before, examples)
+    assert this is not None  # noqa: S101 (it was begun in the line before)
     return this
 
 
 def _misses(place: Workplace, before: Report, side: Side | None) -> Failures:
     """Where the student fails on the side that is to choose; None: validation if that is enough."""
-    if side != "test":
-        run = run_of(place, before)
+    run = run_of(place, before)
+    if side == "validation" or (side is None and isinstance(run, Run)):
         found = sorted_out(place, run, "validation", *answers_of(place, run, "validation"), None)
         if side == "validation" or found.wrong >= ENOUGH:
             return found
@@ -152,9 +158,10 @@ def _misses(place: Workplace, before: Report, side: Side | None) -> Failures:
 
 def _told(found: Failures, chosen: tuple[Aim, ...]) -> str:
     parts = []
-    for aim in chosen:
+    for aim in chosen[:TOLD]:
         cell = ", ".join(f"{name} = {value}" for name, value in aim.cell.items())
         parts.append(f"{aim.examples} of {cell or 'the whole plan'} ({aim.misses} misses)")
+    parts += [f"{len(chosen) - TOLD} aims more"] if len(chosen) > TOLD else []
     return f"{found.wrong} misses on the {found.side} split; new examples: {'; '.join(parts)}"
 
 
@@ -165,10 +172,30 @@ def _resumed(place: Workplace, before: Report, examples: int) -> _Round | None:
     if begun is None or (begun.data["report"], begun.data["examples"]) != (before.id, examples):
         return None
     chosen = tuple(Aim(**aim) for aim in begun.data["aims"])
-    return _Round(begun.data["report"], begun.data["side"], chosen, tuple(begun.data["wanted"]))
+    return _Round(begun.data["side"], chosen, begun.seq)
 
 
-def _splits(place: Workplace, run: Run) -> Splits:
+def _wishes(place: Workplace, this: _Round) -> Iterator[Wish]:
+    """How many there should be of each aim in the end: decided, and booked, when its turn comes.
+
+    An example may serve several aims, so that this depends on what the ones before have made.
+    """
+    for number, aim in enumerate(this.aims):
+        wanted = _decided(place, this).get(number)
+        if wanted is None:
+            wanted = making.made(place, Wish(0, cell=aim.cell)) + aim.examples
+            place.say(AIM, number=number, wanted=wanted)
+        yield Wish(wanted, cell=aim.cell or None)
+
+
+def _decided(place: Workplace, this: _Round) -> dict[int, int]:
+    """By its number how many examples of an aim there should be, where that is decided."""
+    with place.database.read() as connection:
+        known = events.of_kind(connection, AIM)
+    return {one.data["number"]: one.data["wanted"] for one in known if one.seq > this.seq}
+
+
+def _splits(place: Workplace, run: AnyRun) -> Splits:
     """The sides of the newest dataset, with what was held out of the run's own."""
     splits = checked_splits(place, newest_dataset(place))
     own = checked_splits(place, dataset_of(place, run))
@@ -179,14 +206,24 @@ def _splits(place: Workplace, run: Run) -> Splits:
 
 
 def _confirm(
-    place: Workplace, plan: Plan, wishes: list[Wish], confirm: Callable[[Quote], None]
+    place: Workplace,
+    plan: Plan,
+    this: _Round,
+    held_out: HeldOut,
+    confirm: Callable[[Quote], None],
 ) -> None:
-    """Quote what is missing of the wishes, by a pilot if nothing was bought of this teacher yet."""
-    missing = sum(max(wish.wanted - making.made(place, wish), 0) for wish in wishes)
+    """Quote what is missing of the round, by a pilot if nothing was bought of this teacher yet."""
+    decided, missing = _decided(place, this), 0
+    for number, aim in enumerate(this.aims):
+        there_are = making.made(place, Wish(0, cell=aim.cell))
+        missing += max(decided.get(number, there_are + aim.examples) - there_are, 0)
     if not missing:
         return
-    told = quoting.expected(place, missing, wishes[0])
-    confirm(quoting.pilot(place, plan, wishes[0]) if told is None else told)
+    told = quoting.expected(place, missing, Wish(missing))
+    if told is None:
+        wish = Wish(making.made(place, Wish(0)) + missing, held_out=held_out)
+        told = quoting.pilot(place, plan, wish)
+    confirm(told)
 
 
 def _spent(place: Workplace) -> int:

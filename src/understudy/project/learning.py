@@ -24,7 +24,14 @@ from understudy.evaluate.learning import Curve, Forecast, Training
 from understudy.example import Example
 from understudy.money import MICRO, usd
 from understudy.project import training
-from understudy.project.answering import LOOKED, answer, answers_of, keep_answers, known_answers
+from understudy.project.answering import (
+    LOOKED,
+    answer,
+    answers_of,
+    keep_answers,
+    known_answers,
+    only_here,
+)
 from understudy.project.examples import write_rows
 from understudy.project.funnel import funnel
 from understudy.project.preparing import Prepared, prepare, prepare_for
@@ -124,13 +131,18 @@ def learning_curve(
 ) -> LearningCurve:
     """Train on every share with every seed, score each, fit the curve; see ``Project``."""
     started = time.monotonic()
+    only_here(place, "learning-curve")
     _check(shares, seeds)
     given = dict(overrides)
     whole = prepare(place, method=given.pop("method", None), overrides=given)
     splits = checked_splits(place, whole.frozen)
     items, spec = splits[side], whole.spec or place.spec
-    if not items:
-        raise UsageError(f"there are no {side} items to score on", "Freeze more examples")
+    if len(items) < learning.LEAST_ITEMS:
+        raise UsageError(
+            f"{len(items)} {side} items are too few to tell: {learning.LEAST_ITEMS} are needed",
+            "`understudy freeze --validation-share 0.2` holds out more (the test stays as it is); "
+            "or --on test, which counts as a look at it",
+        )
     first = whole.recipe.seed
     parts = [
         Part(share, seed, rows)

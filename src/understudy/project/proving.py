@@ -21,7 +21,7 @@ class Proving(Workplace):
         side: failing.Side = "validation",
         **recipe: Any,
     ) -> learning.LearningCurve:
-        """Train on parts of the training split; what would twice as many examples bring, and cost?
+        """Train on parts of the training split: what would twice the examples bring, and cost.
 
         ``shares``: parts, 0 to 1, nested and of whole groups; with fewer than four nothing is
         foretold. ``seeds``: trainings of each, the first with the project's seed. ``side``: where
