@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from understudy.evaluate.slices import Case, Trait, holm, traits, worse_by_chance
+from understudy.evaluate.slices import Case, Trait, traits, worse_by_chance
 from understudy.similar import Index
+from understudy.statistics import holm
 from understudy.task import Spec
 
 LEAST = 3

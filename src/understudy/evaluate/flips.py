@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from understudy.report import Outcome
-from understudy.score import mcnemar_exact
+from understudy.statistics import mcnemar_exact
 
 
 @dataclass(frozen=True, slots=True)

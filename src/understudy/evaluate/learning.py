@@ -22,12 +22,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from understudy.score import wilson
+from understudy.statistics import wilson
 
 LEAST_SIZES = 4
 """The law has three numbers: a fourth point is the first that can contradict it."""
 LEAST_ITEMS = 20
 REPLICATES = 1000
+BEGUN = 0.5
+"""Score below which the curve is at its beginning, where it is no power law: the region of small
+data, as Hestness et al. call it, in which a model may rise from nothing to good at once."""
 CONTRADICTED = 0.01
 """p-value of the fit below which it foretells nothing."""
 TWICE = 2
@@ -174,6 +177,12 @@ def _too_little(sizes: Sequence[Size], items: int) -> str:
         return f"{items} items are too few to tell: at least {LEAST_ITEMS} are needed"
     if len(sizes) < LEAST_SIZES:
         return f"{len(sizes)} sizes are too few for a curve: at least {LEAST_SIZES} are needed"
+    last = sizes[-1]
+    if last.score < BEGUN:
+        return (
+            f"trained on {last.examples:,} examples {last.score:.0%} are right, so the curve is at its "
+            "beginning, where no law holds: more examples are the first thing to try"
+        )
     return ""
 
 
@@ -228,13 +237,17 @@ def _drawn(
     is not taken for certain (as in Jeffreys' interval).
     """
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    member = np.zeros((len(groups), len(numbers)))
-    member[np.arange(len(groups)), [numbers[group] for group in groups]] = 1
+    block = np.array([numbers[group] for group in groups])
     blocks = len(numbers)
     times = luck.multinomial(blocks, np.full(blocks, 1 / blocks), REPLICATES).astype(float)
+
+    def drawn_sums(values: Floats) -> Floats:
+        sums = np.array([np.bincount(block, row, blocks) for row in values])
+        return np.asarray(times @ sums.T)
+
     drawn = []
     for right, known in answers:
-        rights, knowns = times @ (right @ member).T, times @ (known @ member).T
+        rights, knowns = drawn_sums(right), drawn_sums(known)
         trained = luck.integers(0, len(right), (REPLICATES, len(right)))
         right_of = np.take_along_axis(rights, trained, axis=1).sum(axis=1)
         known_of = np.take_along_axis(knowns, trained, axis=1).sum(axis=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, lgamma
 from typing import NamedTuple
@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from understudy.example import Example
-from understudy.score import normalise, wilson
+from understudy.score import named
+from understudy.statistics import holm, wilson
 from understudy.task import Spec
 
 CHANCE = 0.05
@@ -142,7 +143,7 @@ def labels_of(answer: str, spec: Spec | None) -> dict[str, str]:
     if spec is None:
         return {}
     if spec.kind == "label":
-        return {LABEL: _among(answer, spec.labels)}
+        return {LABEL: named(answer, spec.labels) or OTHER}
     if spec.kind != "json":
         return {}
     try:
@@ -151,7 +152,7 @@ def labels_of(answer: str, spec: Spec | None) -> dict[str, str]:
         read = None
     given = read if isinstance(read, dict) else {}
     return {
-        field.name: _among(_plain(given.get(field.name, OTHER)), (*field.values, "null"))
+        field.name: named(_plain(given.get(field.name, OTHER)), (*field.values, "null")) or OTHER
         for field in spec.fields
         if field.values
     }
@@ -159,14 +160,6 @@ def labels_of(answer: str, spec: Spec | None) -> dict[str, str]:
 
 def _plain(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _among(answer: str, labels: Sequence[str]) -> str:
-    """The label of that name, to the letter or but for case and quotes."""
-    if answer.strip() in labels:
-        return answer.strip()
-    alike = [label for label in labels if normalise(label) == normalise(answer)]
-    return alike[0] if len(alike) == 1 else OTHER
 
 
 def confusions(cases: Sequence[Case], spec: Spec | None) -> tuple[Confusion, ...]:
@@ -208,16 +201,3 @@ def worse_by_chance(wrong_here: int, here: int, wrong: int, total: int) -> float
 def _ways(n: int, k: int) -> float:
     """Logarithm of the ways to choose k of n."""
     return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
-
-
-def holm(p_values: Iterable[float]) -> list[float]:
-    """p-values adjusted for their number, in the order given.
-
-    S. Holm, "A simple sequentially rejective multiple test procedure", 1979.
-    """
-    given = list(p_values)
-    adjusted, highest = [0.0] * len(given), 0.0
-    for rank, at in enumerate(sorted(range(len(given)), key=given.__getitem__)):
-        highest = max(highest, min(1.0, (len(given) - rank) * given[at]))
-        adjusted[at] = highest
-    return adjusted

@@ -21,9 +21,6 @@ from understudy.run import AnyRun, Run
 from understudy.task import Spec
 from understudy.train.checkpoint import write_atomically
 
-LOOKED = "test.looked"
-"""Event: the test split was used otherwise than by ``evaluate``: {dataset, by}."""
-
 
 def answers_of(place: Workplace, run: AnyRun, side: Split) -> tuple[list[Example], list[Outcome]]:
     """The items of that side of the run's dataset, and what the student answers to them.

@@ -10,7 +10,7 @@ from understudy.errors import UsageError
 from understudy.evaluate.clusters import Cluster, clusters
 from understudy.evaluate.slices import Case, Confusion, Slice, confusions, slices
 from understudy.example import Example
-from understudy.project.answering import LOOKED, answers_of
+from understudy.project.answering import answers_of
 from understudy.project.here import here
 from understudy.project.shelf import all_runs, dataset_of, spec_of
 from understudy.project.workplace import Workplace
@@ -140,9 +140,9 @@ def run_of(place: Workplace, report: Report) -> AnyRun:
 def _count_look(place: Workplace, report: Report) -> None:
     """Book that somebody looked at the test items of a report; once for each report."""
     with place.database.read() as connection:
-        known = events.of_kind(connection, LOOKED)
+        known = events.of_kind(connection, runs.LOOKED)
     if all(event.data.get("report") != report.id for event in known):
-        place.say(LOOKED, dataset=report.dataset_id, by="failures", report=report.id)
+        place.say(runs.LOOKED, dataset=report.dataset_id, by="failures", report=report.id)
 
 
 def as_json(found: Failures) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from understudy.evaluate.flips import Flips, flips
 from understudy.money import MICRO, Quote
 from understudy.project import examples as data
 from understudy.project import making, quoting, training
-from understudy.project.answering import LOOKED, answers_of, only_here
+from understudy.project.answering import answers_of, only_here
 from understudy.project.failing import Failures, Side, evaluated, of_report, run_of, sorted_out
 from understudy.project.held_out import HeldOut
 from understudy.project.here import here
@@ -29,7 +29,7 @@ from understudy.project.training import How
 from understudy.project.workplace import Workplace
 from understudy.report import Report
 from understudy.run import AnyRun, Run
-from understudy.store import calls, events
+from understudy.store import calls, events, runs
 from understudy.task import Plan
 
 ENOUGH = 5
@@ -131,7 +131,7 @@ def _begin(
             "More items would show more: `understudy generate N`, then freeze",
         )
     if found.side == "test":
-        place.say(LOOKED, dataset=before.dataset_id, by="improve", report=before.id)
+        place.say(runs.LOOKED, dataset=before.dataset_id, by="improve", report=before.id)
     chosen = aims(found.clusters, plan, examples)
     place.say(
         BEGUN,

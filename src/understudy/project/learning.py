@@ -25,7 +25,6 @@ from understudy.example import Example
 from understudy.money import MICRO, usd
 from understudy.project import training
 from understudy.project.answering import (
-    LOOKED,
     answer,
     answers_of,
     keep_answers,
@@ -40,6 +39,7 @@ from understudy.project.training import How
 from understudy.project.workplace import Workplace
 from understudy.report import Outcome
 from understudy.run import Event, Run
+from understudy.store import runs
 from understudy.task import Spec
 from understudy.train.job import Job
 from understudy.train.shrinking import fitted
@@ -157,7 +157,7 @@ def learning_curve(
     )
     place.say("curve.start", trainings=len(parts), items=len(items), side=side, text=text)
     if side == "test":
-        place.say(LOOKED, dataset=whole.frozen.id, by="learning-curve")
+        place.say(runs.LOOKED, dataset=whole.frozen.id, by="learning-curve")
     trained = []
     for part in parts:
         outcomes = _outcomes(place, whole, part, overrides, items, spec, side)

@@ -19,6 +19,9 @@ from understudy.store.database import now
 from understudy.store.examples import example_of
 from understudy.task import Task
 
+LOOKED = "test.looked"
+"""Event: the test split was used otherwise than by ``evaluate``: {dataset, by}."""
+
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
@@ -230,13 +233,15 @@ def report(connection: sa.Connection, number: int | None = None) -> Report | Non
 
 
 def looks(connection: sa.Connection, dataset_id: int) -> int:
-    """How many reports there are on any item of the dataset's test split."""
+    """How often the dataset's test split was looked at: reports on any of its items, other uses."""
     member, outcome = schema.member, schema.outcome
     tested = sa.select(member.c.example_id).where(
         member.c.dataset_id == dataset_id, member.c.split == "test"
     )
     reports = sa.func.count(outcome.c.report_id.distinct())
-    return connection.scalar(sa.select(reports).where(outcome.c.example_id.in_(tested))) or 0
+    evaluated = connection.scalar(sa.select(reports).where(outcome.c.example_id.in_(tested)))
+    others = sa.select(sa.func.count()).where(schema.event.c.kind == LOOKED)
+    return (evaluated or 0) + (connection.scalar(others) or 0)
 
 
 def datasets_with(connection: sa.Connection, reason: str) -> list[int]:
