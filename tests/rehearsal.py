@@ -129,9 +129,9 @@ def ledger_database(path: Path) -> Iterator[Database]:
     database.close()
 
 
-def until(happens: Callable[[], bool]) -> None:
+def until(happens: Callable[[], bool], within_s: float = SLOW_MACHINE_S) -> None:
     """Wait for something that another process does."""
-    deadline = time.monotonic() + SLOW_MACHINE_S
+    deadline = time.monotonic() + within_s
     while not happens():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)

@@ -140,7 +140,7 @@ def fit(trainings: Sequence[Training], groups: Sequence[Hashable] = (), *, seed:
     parts = np.array([size.examples for size in sizes]) / sizes[-1].examples
     spread = _variance(errors, items, np.array([size.trainings for size in sizes]))
     law = _fitted(errors[None, :], parts, 1 / spread)
-    fitted = [float(1 - law.error(part)[0]) for part in parts]
+    fitted = [max(0.0, float(1 - law.error(part)[0])) for part in parts]
     sizes = tuple(
         Size(one.examples, one.trainings, one.score, one.low, one.high, score)
         for one, score in zip(sizes, fitted, strict=True)
@@ -180,8 +180,8 @@ def _too_little(sizes: Sequence[Size], items: int) -> str:
     last = sizes[-1]
     if last.score < BEGUN:
         return (
-            f"trained on {last.examples:,} examples {last.score:.0%} are right, so the curve is at its "
-            "beginning, where no law holds: more examples are the first thing to try"
+            f"{last.score:.0%} right after {last.examples:,} examples is the curve's beginning, "
+            "where no law holds: more examples are the first thing to try"
         )
     return ""
 

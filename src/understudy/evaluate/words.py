@@ -51,7 +51,7 @@ def worn(looks: int) -> str:
     if looks < 2:
         return ""
     return (
-        f"These test items were evaluated {looks:,} times by now. What was chosen by an earlier "
+        f"These test items were looked at {looks:,} times by now. What was chosen by an earlier "
         "look scores better here than it will in use: new test items would tell."
     )
 

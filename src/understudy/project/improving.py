@@ -61,7 +61,8 @@ class Improved:
         if self.side == "test":
             text += (
                 " The aim was chosen by these very items, so the gain may be flattered: more "
-                "validation items (--validation-share) keep the next choice off the test."
+                "validation items (`understudy config validation_share 0.2`) keep the next choice "
+                "off the test."
             )
         return text
 

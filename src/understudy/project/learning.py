@@ -140,8 +140,8 @@ def learning_curve(
     if len(items) < learning.LEAST_ITEMS:
         raise UsageError(
             f"{len(items)} {side} items are too few to tell: {learning.LEAST_ITEMS} are needed",
-            "`understudy freeze --validation-share 0.2` holds out more (the test stays as it is); "
-            "or --on test, which counts as a look at it",
+            "`understudy config validation_share 0.2` and `understudy freeze` hold out more and "
+            "leave the test as it is; or --on test, which counts as a look at it",
         )
     first = whole.recipe.seed
     parts = [
