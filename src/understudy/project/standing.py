@@ -64,6 +64,8 @@ def _command(connection: Connection, step: int, wanted: int) -> str:
     begun = events.last_of(connection, "generate.begun")
     if begun is None or begun.data["wanted"] != step:
         return "understudy generate --inputs FILE"  # nothing is begun where the user brings them
+    if begun.data.get("held_out") and (a_round := events.last_of(connection, "improve.begun")):
+        return f"understudy improve {a_round.data['examples']}"
     cell = ", ".join(f"{name}={value}" for name, value in (begun.data["cell"] or {}).items())
     only = f" --cell {shlex.quote(cell)}" if cell else ""
     fill = " --fill" if begun.data["fill"] else ""
