@@ -331,7 +331,7 @@ def test_own_inputs_come_from_a_file(
         ("a.json", b'[{"text": "one"}, {"text": "two"}]'),
         ("a.csv", b'id;Text\n1;one\n2;"two"\n'),
         ("a.tsv", b"prompt\tn\none\t1\ntwo\t2\n"),
-        ("a.jsonl.gz", gzip.compress(b'{"input": "one"}\n{"input": "two"}\n')),
+        ("a.jsonl.gz", gzip.compress(b'{"input": "one"}\n{"input": "two"}\n', mtime=0)),
     ],
 )
 def test_inputs_are_read_from_any_of_these(tmp_path: Path, name: str, content: bytes) -> None:
@@ -349,7 +349,7 @@ def test_inputs_are_read_from_any_of_these(tmp_path: Path, name: str, content: b
         ("a.jsonl", b'{"input": "one"}\n{"other": "two"}\n', "a.jsonl:2: no column"),
         ("a.jsonl", b'{"input": 3}\n', 'a.jsonl:1: "input" is no text'),
         ("a.csv", b"id,body\n1,one\n", "no column for the inputs among: 'id', 'body'"),
-        ("a.csv.gz", gzip.compress(b"text\n" + b"one\n" * 999)[:-9], "cut off"),
+        ("a.csv.gz", gzip.compress(b"text\n" + b"one\n" * 999, mtime=0)[:-9], "cut off"),
     ],
 )
 def test_a_bad_file_of_inputs_is_one_clear_line(
