@@ -231,7 +231,7 @@ def test_every_kind_of_planted_leak_fails_loudly_and_names_both(kind, side):
     splits[side] = [*splits[side], one]
     with pytest.raises(UnderstudyError, match=f"{one.id} and {other.id} .*{kind}") as caught:
         check_leaks(splits)
-    assert "review" in caught.value.fix
+    assert "new project" in caught.value.fix
 
 
 def test_what_validates_may_not_be_trained_on():

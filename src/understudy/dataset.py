@@ -202,7 +202,7 @@ def check_leaks(splits: Splits, *, similarity: float = 0.8, free_text: bool = Fa
             raise UnderstudyError(
                 f"The {side} split is leaked: examples {first.id} and {first.other_id} "
                 f"{first.reason}, but lie on two sides{more}",
-                "Reject one of each pair with `understudy review`, then freeze again",
+                "Leave one of each pair out of what you import, into a new project",
             )
 
 
