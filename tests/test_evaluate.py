@@ -6,18 +6,21 @@ import asyncio
 import json
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.errors import BudgetReached, ProviderRefused, UsageError
-from understudy.evaluate import as_json, evaluate, summarise
+from understudy.evaluate import Context, as_json, evaluate, parse, shots, summarise
+from understudy.evaluate.break_even import break_even
 from understudy.example import Example, Message
 from understudy.models.protocol import CallFailed, NotServed, Reply, Request
-from understudy.report import Outcome
-from understudy.statistics import mcnemar_exact, wilson
+from understudy.report import BreakEven, Outcome, Report, from_stored
+from understudy.score import detail, metric
+from understudy.statistics import holm, mcnemar_exact, wilson
 from understudy.task import OutputField, Spec
 
 TEXT = Spec(title="t", input="i", output="o", kind="text", system_message="s")
@@ -60,7 +63,13 @@ def paid(answer: Callable[[str], str | Exception] = lambda _: "yes", **reply) ->
 
 
 def outcomes(
-    models, asked=None, spec: Spec | None = TEXT, concurrency: int = 8, into=None, plainly=False
+    models,
+    asked=None,
+    spec: Spec | None = TEXT,
+    concurrency: int = 8,
+    into=None,
+    plainly=False,
+    **more,
 ):
     async def gather() -> list[Outcome]:
         found = [] if into is None else into
@@ -72,6 +81,7 @@ def outcomes(
             max_tokens=50,
             concurrency=concurrency,
             plainly=plainly,
+            **more,
         )
         async with aclosing(stream):
             async for outcome in stream:
@@ -437,3 +447,346 @@ def test_a_student_beyond_doubt_worse_than_the_teacher_or_the_base_is_never_ship
     if said.startswith("Ship it"):
         assert student >= teacher - 0.05 * n
         assert student > base
+
+
+# -- few-shot, other models, metrics -----------------------------------------------------------
+
+
+def test_few_shot_is_shown_training_examples_as_turns_before_the_question():
+    shots = [
+        Example((Message("system", "old"), Message("user", f"q{n}")), f"a{n}", id=100 + n)
+        for n in (1, 2)
+    ]
+    models = {"base": Fake(), "few-shot": Fake(), "teacher": paid()}
+    outcomes(models, items(3), shots=shots)
+    turns = [("user", "q1"), ("assistant", "a1"), ("user", "q2"), ("assistant", "a2")]
+    for request in models["few-shot"].asked:
+        assert [tuple(turn) for turn in request.messages[:5]] == [("system", "Be kind."), *turns]
+        assert len(request.messages) == 6
+    assert {len(request.messages) for request in models["base"].asked} == {2}
+    assert {len(request.messages) for request in models["teacher"].asked} == {2}
+
+
+def test_a_test_item_is_never_shown_as_an_example():
+    with pytest.raises(UsageError, match="among the examples shown"):
+        outcomes({"few-shot": Fake()}, items(3), shots=items(1))
+
+
+def test_shots_come_own_first_and_with_answers_that_differ():
+    train = [
+        Example((Message("user", f"q{n}"),), f"a{n % 3}", origin="generated", id=n)
+        for n in range(30)
+    ]
+    own = Example((Message("user", "mine"),), "a1", origin="imported", id=99)
+    chosen = shots([*train, own], 3)
+    assert chosen[0] is own
+    assert len({example.answer for example in chosen}) == 3
+    assert shots(train, 5, seed=1) == shots(train, 5, seed=1) != shots(train, 5, seed=2)
+    assert len(shots(train, 100)) == 30
+
+
+def test_other_models_come_before_the_teacher_and_are_asked_as_it_is():
+    models = {"teacher": paid(), "openai:other": paid(), "run:2": Fake(), "base": Fake()}
+    asked = items(3, '{"a": 1, "b": 2}')
+    found = outcomes(models, asked, JSON, prompted=["teacher", "openai:other"])
+    assert list(dict.fromkeys(o.system for o in found)) == [
+        *("base", "openai:other", "run:2", "teacher")
+    ]
+    for name, model in models.items():
+        asked = name in ("teacher", "openai:other")
+        assert {r.sample for r in model.asked} == {int(asked)}
+        assert {r.schema is not None for r in model.asked} == {asked}
+
+
+def test_answers_are_graded_by_the_metric_that_was_asked_for():
+    judge = metric(lambda reference, answer: len(answer) / 10, TEXT)
+    found = outcomes({"student": Fake(lambda _: "12345")}, items(2), metric=judge)
+    assert {(o.score, o.exact) for o in found} == {(0.5, False)}
+
+
+# -- labels, fields, blocks, graded ------------------------------------------------------------
+
+LABELS = TEXT.model_copy(update={"kind": "label", "labels": ("a", "b", "c")})
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["a", "b", "c", "what?"]))))
+def test_macro_f1_and_label_counts_are_those_counted_by_hand(pairs):
+    if not pairs:
+        return
+    found = [
+        Outcome(
+            n,
+            "student",
+            given_,
+            float(one == given_),
+            None,
+            **detail(LABELS, one, given_)._asdict(),
+        )
+        for n, (one, given_) in enumerate(pairs)
+    ]
+    student = summarise(1, "m", found, MODELS).systems["student"]
+    f1 = []
+    for name in sorted({one for one, _ in pairs} | {two for _, two in pairs if two != "what?"}):
+        expected = sum(one == name for one, _ in pairs)
+        given_ = sum(two == name for _, two in pairs)
+        right = sum(one == two == name for one, two in pairs)
+        count = student.labels[name]
+        assert (count.expected, count.given, count.right) == (expected, given_, right)
+        precision, recall = right / max(given_, 1), right / max(expected, 1)
+        f1.append(2 * precision * recall / (precision + recall) if right else 0)
+    assert student.macro_f1 == pytest.approx(sum(f1) / len(f1))
+
+
+def test_fields_are_shares_of_those_who_answered():
+    answers = ['{"a": 1, "b": 2}', '{"a": 1, "b": 3}', "nothing"]
+    found = [
+        o
+        for n, answer in enumerate(answers, 1)
+        for o in outcomes(
+            {"student": Fake(lambda _, said=answer: said)},
+            [replace(items(1, '{"a": 1, "b": 2}')[0], id=n)],
+            JSON,
+        )
+    ]
+    student = summarise(1, "m", found, MODELS).systems["student"]
+    assert student.fields == {"a": pytest.approx(2 / 3), "b": pytest.approx(1 / 3)}
+    assert student.valid == pytest.approx(2 / 3)
+    assert student.exact == pytest.approx(1 / 3)
+
+
+def test_items_of_one_group_are_one_block():
+    """Ten times the same three items are no thirty items."""
+    found = graded("student", [1, 1, 0] * 20) + graded("teacher", [1, 0, 1] * 20)
+    alone = summarise(1, "m", found, MODELS)
+    groups = {n: str((n - 1) % 3 + 3 * ((n - 1) // 30)) for n in range(1, 61)}
+    blocks = summarise(1, "m", found, MODELS, context=Context(groups=groups))
+    assert (alone.groups, blocks.groups) == (60, 6)
+    assert blocks.systems["student"].interval == "Wilson, by blocks"
+    assert blocks.systems["student"].low < alone.systems["student"].low
+    (one,), (other,) = alone.comparisons, blocks.comparisons
+    assert other.method == "sign-flip, by blocks"
+    assert other.high - other.low > 1.5 * (one.high - one.low)
+    assert any("6 groups" in note for note in blocks.notes)
+
+
+def test_a_graded_metric_is_averaged_and_tested_by_sign_flips():
+    found = graded("student", [0.5, 0.75, 1, None] * 20) + graded("teacher", [0.5, 1, 1, 1] * 20)
+    report = summarise(1, "chrF", found, MODELS, context=Context(graded=True))
+    student = report.systems["student"]
+    assert (student.score, student.right, student.missing) == (0.75, 20, 20)
+    assert student.low < 0.75 < student.high
+    (pair,) = report.comparisons
+    assert (pair.items, pair.method, pair.only_second) == (60, "sign-flip", 20)
+    assert pair.difference == pytest.approx(-1 / 12)
+    assert pair.p_value < 0.001
+    assert "scores 75.0 (" in report.verdict
+    assert "in chrF on 60 unseen items" in report.verdict
+
+
+def test_p_is_adjusted_for_all_comparisons_and_differences_have_intervals():
+    found = (
+        graded("student", [1] * 30 + [0] * 10)
+        + graded("base", [0] * 40)
+        + graded("teacher", [1] * 34 + [0] * 6)
+        + graded("few-shot", [1] * 28 + [0] * 12)
+        + graded("openai:x", [1] * 36 + [0] * 4)
+    )
+    models = {**MODELS, "few-shot": "tiny", "openai:x": "openai:x"}
+    report = summarise(1, "m", found, models)
+    pairs = [(c.first, c.second) for c in report.comparisons]
+    assert pairs[3:] == [
+        ("student", "few-shot"),
+        ("few-shot", "teacher"),
+        ("student", "openai:x"),
+    ]
+    adjusted = holm([c.p_value for c in report.comparisons])
+    assert [c.p_adjusted for c in report.comparisons] == adjusted
+    for pair in report.comparisons:
+        assert pair.low <= pair.difference <= pair.high
+        assert 0 < pair.detectable <= 1
+    assert any("adjusted for 6 comparisons (Holm)" in note for note in report.notes)
+    assert any("With 40 items" in note for note in report.notes)
+
+
+def test_a_report_says_how_often_its_items_were_looked_at():
+    found = graded("student", [1] * 30)
+    assert not any("evaluated" in n for n in summarise(1, "m", found, MODELS).notes)
+    worn = summarise(1, "m", found, MODELS, context=Context(looks=3))
+    assert worn.looks == 3
+    assert any("evaluated 3 times by now" in note for note in worn.notes)
+
+
+def test_a_report_of_today_and_one_from_before_are_read_back():
+    found = graded("student", [1.0] * 20 + [None]) + graded("teacher", [1.0] * 21)
+    context = Context(conditions=[parse("student >= 0.5", MODELS)], looks=2)
+    report = summarise(4, "m", found, MODELS, context=context)
+    report = replace(report, break_even=BreakEven(3, 1.0, 2.0, "why"), id=9)
+    assert from_stored(json.loads(json.dumps(asdict(report)))) == report
+    system = {
+        "model": "run:1",
+        "items": 3,
+        "right": 2,
+        "missing": 0,
+        "score": 2 / 3,
+        "low": 0.2,
+        "high": 0.9,
+        "partial": 0.7,
+        "usd_per_1k": None,
+        "latency_ms_p50": 3.0,
+    }
+    pair = {
+        "first": "student",
+        "second": "base",
+        "items": 3,
+        "only_first": 2,
+        "only_second": 0,
+        "difference": 0.5,
+        "p_value": 0.5,
+    }
+    old = {
+        "dataset_id": 1,
+        "metric": "exact match",
+        "items": 3,
+        "verdict": "Not yet.",
+        "id": 1,
+        "systems": {"student": system},
+        "comparisons": [pair],
+        "outcomes": None,
+        "seconds": 2,
+    }
+    read = from_stored(old)
+    assert (read.verdict, read.decision, read.looks, read.gate_met) == ("Not yet.", "", 1, None)
+    assert read.comparisons[0].low is None
+    assert json.loads(json.dumps(as_json(read)))["gate"] is None
+
+
+# -- break-even --------------------------------------------------------------------------------
+
+
+def costs(teacher: int | None, student: int | None, spent: int) -> BreakEven | None:
+    found = [
+        replace(o, cost_micro=micro)
+        for name, micro in (("teacher", teacher), ("student", student))
+        for o in graded(name, [1.0] * 5)
+    ]
+    systems = summarise(1, "m", found, MODELS).systems
+    return break_even(systems["teacher"], systems["student"], spent)
+
+
+def test_break_even_is_what_was_spent_by_what_a_call_saves():
+    found = costs(400, 0, 2_000_000)
+    assert (found.calls, found.spent_usd, found.saved_usd_per_1k) == (5000, 2.0, 0.4)
+    assert found.why.startswith("After about 5,000 calls: $2.00 for data and training, $0.40 saved")
+    assert "your own machine is not counted" in found.why
+    assert "machine" not in costs(400, 100, 2_000_000).why
+    assert costs(400, 100, 300).calls == 1
+
+
+def test_a_price_not_known_or_no_saving_is_said_and_not_guessed():
+    assert costs(None, 0, 5).calls is None
+    assert "call of the teacher costs is not known" in costs(None, 0, 5).why
+    assert "call of the student costs is not known" in costs(3, None, 5).why
+    assert costs(100, 100, 5).calls is None
+    assert costs(100, 100, 5).why.startswith("Never")
+    assert break_even(None, None, 5) is None
+
+
+# -- verdicts of today -------------------------------------------------------------------------
+
+
+def decision(share: float | None = None, **right: tuple[int, int]) -> Report:
+    named = {name.replace("_", "-"): count for name, count in right.items()}
+    found = [o for s, (k, n) in named.items() for o in graded(s, [1.0] * k + [0.0] * (n - k))]
+    context = Context(test_share=share, few_shot=5)
+    return summarise(1, "m", found, {**MODELS, "few-shot": "tiny"}, context=context)
+
+
+@pytest.mark.parametrize(
+    ("systems", "comes_to"),
+    [
+        ({}, "nothing"),
+        ({"student": (12, 12)}, "too_few"),
+        ({"student": (1, 100), "teacher": (3, 100)}, "teacher_unsure"),
+        ({"base": (97, 100), "teacher": (98, 100)}, "prompting"),
+        ({"base": (40, 100), "few_shot": (97, 100), "teacher": (98, 100)}, "prompting"),
+        ({"base": (40, 100), "few_shot": (60, 100), "teacher": (98, 100)}, "train"),
+        ({"teacher": (95, 100)}, "teacher_only"),
+        (
+            {
+                "student": (98, 100),
+                "base": (10, 100),
+                "few_shot": (97, 100),
+                "teacher": (98, 100),
+            },
+            "prompting",
+        ),
+        (
+            {
+                "student": (98, 100),
+                "base": (10, 100),
+                "few_shot": (60, 100),
+                "teacher": (98, 100),
+            },
+            "ship",
+        ),
+        (
+            {
+                "student": (70, 100),
+                "base": (10, 100),
+                "few_shot": (68, 100),
+                "teacher": (98, 100),
+            },
+            "not_yet",
+        ),
+        ({"student": (74, 100), "base": (0, 100), "teacher": (99, 100)}, "not_yet"),
+    ],
+)
+def test_a_verdict_comes_to_one_of_the_decisions(systems, comes_to):
+    assert decision(**systems).decision == comes_to
+
+
+def test_prompting_that_is_as_good_is_named():
+    said = decision(
+        student=(98, 100), base=(10, 100), few_shot=(97, 100), teacher=(98, 100)
+    ).verdict
+    assert said.startswith("Do not fine-tune: prompting is as good, the base shown 5 examples")
+
+
+def test_where_more_items_would_tell_it_says_how_many_examples_that_is():
+    report = decision(share=0.2, student=(27, 30), base=(0, 30), teacher=(30, 30))
+    assert report.decision == "too_few"
+    more = report.numbers["more_items_teacher"]
+    assert more > 30
+    assert report.numbers["more_examples_teacher"] == pytest.approx(5 * more, abs=5)
+    assert "more test items, so " in report.verdict
+    assert "more examples, should tell" in report.verdict
+
+
+def test_the_numbers_behind_a_verdict_are_those_of_the_report():
+    report = decision(student=(74, 100), base=(0, 100), teacher=(99, 100))
+    pairs = {(c.first, c.second): c for c in report.comparisons}
+    to_teacher = pairs["student", "teacher"]
+    assert report.numbers["student"] == 0.74
+    assert report.numbers["student_low"] == report.systems["student"].low
+    assert report.numbers["student_minus_teacher"] == to_teacher.difference
+    assert report.numbers["p_teacher"] == to_teacher.p_value
+    assert report.numbers["p_base_adjusted"] == pairs["student", "base"].p_adjusted
+
+
+def test_a_verdict_sees_no_difference_where_there_is_none():
+    """At most one in 20 beyond simulation error; bench/coverage.py tries more."""
+    chance = np.random.default_rng(4)
+    sets = 250
+    for rates, wrong in (
+        ({"student": 0.92, "base": 0.92, "teacher": 0.97}, "Ship it"),
+        ({"student": 0.8, "base": 0.2, "teacher": 0.8}, "the teacher is better"),
+    ):
+        said = 0
+        for _ in range(sets):
+            found = [
+                o
+                for s, rate in rates.items()
+                for o in graded(s, list(1.0 * (chance.random(60) < rate)))
+            ]
+            said += wrong in summarise(1, "m", found, MODELS).verdict
+        assert said / sets <= 0.05 + 3 * (0.05 * 0.95 / sets) ** 0.5

@@ -21,7 +21,7 @@ from understudy.report import ROLES, Comparison, Gate, SystemScore
 
 MOST_MISSING = 0.05
 _NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)%?"
-_CONDITION = re.compile(r"\s*([^\s<>=]+)\s*(>=|<=|>|<)\s*(\S.*?)\s*")
+_CONDITION = re.compile(r"\s*([^\s<>=]+)\s*(>=|<=|>|<)(?!=)\s*(\S.*?)\s*")
 _LIMIT = re.compile(rf"[-+]?{_NUMBER}")
 _OFFSET = re.compile(rf"(\S+)\s+([-+])\s*({_NUMBER})")
 _ROLE_OFFSET = re.compile(rf"({'|'.join(ROLES)})\s*([-+])\s*({_NUMBER})")

@@ -101,8 +101,10 @@ def _scores(report: Report) -> str:
         "|---|---|---|---|",
     ]
     for system, score in report.systems.items():
-        interval = f"{score.low:.3f} to {score.high:.3f}"
-        lines.append(f"| {system} | {_one_line(score.model)} | {score.score:.3f} | {interval} |")
+        answered = score.missing < score.items  # no answer is no score, and not zero
+        figure = f"{score.score:.3f}" if answered else "no answer"
+        interval = f"{score.low:.3f} to {score.high:.3f}" if answered else ""
+        lines.append(f"| {system} | {_one_line(score.model)} | {figure} | {interval} |")
     return "\n".join(lines) + "\n"
 
 

@@ -15,6 +15,8 @@ from understudy.statistics.student import t_quantile
 
 FEW = 5
 """Blocks that tell two systems apart, below which resampling them alone says too much."""
+FEWEST = 3
+"""Blocks that differ, below which a variance says too much."""
 
 
 class Interval(NamedTuple):
@@ -54,8 +56,8 @@ def wilson_mean(
     clustered binary data"), more where scores lie between. They are taken for as many fewer as
     Student's t is wider than the normal (Korn & Graubard 1998, "Confidence intervals for
     proportions with small expected number of positive counts estimated from survey data"). Where
-    fewer than ``FEW`` blocks differ from the commonest score, they say little of the variance, and
-    no more are counted than there are blocks.
+    fewer than ``FEWEST`` blocks differ from the commonest score, they say little of the variance,
+    and no more are counted than there are blocks.
     """
     sums, sizes = block_sums(values, blocks)
     number, n = len(sums), float(sizes.sum())
@@ -64,7 +66,7 @@ def wilson_mean(
     mean = min(1.0, max(0.0, float(sums.sum()) / n))
     variance = mean_variance(sums, sizes)
     worth = mean * (1 - mean) / variance if variance > 0 else float(number)
-    if _differing(sums / sizes) < FEW:
+    if _differing(sums / sizes) < FEWEST:
         worth = min(worth, float(number))
     else:
         share = (1 + confidence) / 2
@@ -104,17 +106,31 @@ def paired_shares(
 ) -> tuple[float, float]:
     """Interval of the difference of two shares on the same ``n`` items; (-1, 1) if n is 0.
 
-    Bonett & Price 2012, "Adjusted Wald confidence interval for a difference of binomial
-    proportions based on paired data": an item is added to either side, so that agreement on every
+    Tango 1998, "Equivalence test and confidence interval for the difference in proportions for the
+    paired-sample design": the differences that the score test does not refuse. Agreement on every
     one of few items is not taken for certainty.
     """
     if n == 0:
         return -1.0, 1.0
     z = NormalDist().inv_cdf((1 + confidence) / 2)
-    first, second = (only_first + 1) / (n + 2), (only_second + 1) / (n + 2)
-    middle = first - second
-    half = z * sqrt((first + second - middle * middle) / (n + 2))
-    return max(-1.0, middle - half), min(1.0, middle + half)
+
+    def far(difference: float) -> float:
+        """How many standard errors the data lie from that difference."""
+        linear = (2 * n - only_first + only_second) * difference - only_first - only_second
+        constant = -only_second * difference * (1 - difference)
+        root = sqrt(max(0.0, linear * linear - 8 * n * constant))
+        variance = 2 * (root - linear) / (4 * n) + difference * (1 - difference)
+        return (only_first - only_second - n * difference) / sqrt(max(n * variance, 1e-300))
+
+    seen = (only_first - only_second) / n
+    low = high = seen
+    below, above = -1.0, 1.0
+    for _ in range(60):
+        middle = (below + low) / 2
+        below, low = (middle, low) if far(middle) > z else (below, middle)
+        middle = (above + high) / 2
+        above, high = (middle, high) if far(middle) < -z else (above, middle)
+    return low, high
 
 
 def difference_interval(
@@ -126,9 +142,9 @@ def difference_interval(
 ) -> Interval:
     """Interval of the mean of differences between -1 and 1, of two systems on the same items.
 
-    Bonett & Price's where every item is right or wrong and stands for itself. Else by paired
-    bootstrap of the differences; where fewer than ``FEW`` blocks differ at all, stretched to
-    Bonett & Price's for as many blocks.
+    Tango's where every item is right or wrong and stands for itself. Else by paired bootstrap of
+    the differences; where fewer than ``FEW`` blocks differ at all, stretched to Tango's for as many
+    blocks.
     """
     given = np.asarray(differences, dtype=float)
     single = blocks is None or len(set(blocks)) == len(given)
@@ -137,7 +153,7 @@ def difference_interval(
     for_first, for_second = int((sums > 0).sum()), int((sums < 0).sum())
     low, high = paired_shares(for_first, for_second, len(sums), confidence)
     if single and np.isin(given, (-1.0, 0.0, 1.0)).all():
-        return Interval(low, high, "Bonett-Price")
+        return Interval(low, high, "Tango")
     found = bootstrap(given, blocks, confidence=confidence, seed=seed)
     if for_first + for_second < FEW:
         found = min(low, found[0]), max(high, found[1])

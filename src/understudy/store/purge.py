@@ -143,11 +143,13 @@ def purge(connection: sa.Connection, teacher: str) -> Theirs:
 def _erase_outcomes(connection: sa.Connection, names: set[str]) -> None:
     """Blank the teacher's answers to test items; the scores stay."""
     outcome = schema.outcome
+    erased = sa.func.json_set(outcome.c.outcome, "$.answer", "")
     for row in connection.execute(sa.select(schema.report.c.id, schema.report.c.report)):
-        judged = json.loads(row.report).get("systems", {}).get("teacher") or {}
-        if judged.get("model") in names:
+        judged = json.loads(row.report).get("systems", {})
+        theirs = [system for system, score in judged.items() if score.get("model") in names]
+        if theirs:
             connection.execute(
                 outcome.update()
-                .where(outcome.c.report_id == row.id, outcome.c.system == "teacher")
-                .values(outcome=sa.func.json_set(outcome.c.outcome, "$.answer", ""))
+                .where(outcome.c.report_id == row.id, outcome.c.system.in_(theirs))
+                .values(outcome=erased)
             )
