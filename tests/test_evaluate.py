@@ -610,10 +610,10 @@ def test_p_is_adjusted_for_all_comparisons_and_differences_have_intervals():
 
 def test_a_report_says_how_often_its_items_were_looked_at():
     found = graded("student", [1] * 30)
-    assert not any("evaluated" in n for n in summarise(1, "m", found, MODELS).notes)
+    assert not any("looked at" in n for n in summarise(1, "m", found, MODELS).notes)
     worn = summarise(1, "m", found, MODELS, context=Context(looks=3))
     assert worn.looks == 3
-    assert any("evaluated 3 times by now" in note for note in worn.notes)
+    assert any("looked at 3 times by now" in note for note in worn.notes)
 
 
 def test_a_report_of_today_and_one_from_before_are_read_back():
