@@ -188,7 +188,7 @@ class Report:
     notes: tuple[str, ...] = ()
     """Sentences that a reader of the numbers should know."""
     looks: int = 1
-    """How often these test items were evaluated in this project, this time included."""
+    """How often these test items were evaluated, or else looked at, this time included."""
     groups: int | None = None
     """Blocks of near-duplicates among the items: these, not items, are independent."""
     few_shot: int = 0
