@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -363,3 +366,23 @@ def test_ten_thousand_resamples_of_500_items_take_milliseconds():
     started = time.perf_counter()
     bootstrap(values)
     assert time.perf_counter() - started < 0.1  # measured: 0.0014 s
+
+
+@pytest.mark.sweep
+def test_intervals_cover_and_verdicts_do_not_cry_wolf():
+    """The trials of bench/coverage.py: those of the report, on 1,000 sets for each rate."""
+    place = Path(__file__).parent.parent / "bench" / "coverage.py"
+    found = importlib.util.spec_from_file_location("coverage_bench", place)
+    bench = importlib.util.module_from_spec(found)
+    sys.modules["coverage_bench"] = bench
+    found.loader.exec_module(bench)
+    for trial in bench.TRIALS:
+        if trial.name.startswith("(not used)"):
+            continue
+        for n in bench.SIZES:
+            average, _, _ = bench.coverage(trial, n, 53 if trial.slow else 1000, seed=1)
+            few_blocks = "blocks" in trial.name and n == 30  # ten blocks, the careful side
+            assert 0.935 - 0.01 * trial.slow <= average, (trial.name, n)
+            assert average <= (0.98 if few_blocks or trial.slow else 0.97), (trial.name, n)
+    for alarm in bench.ALARMS:
+        assert bench.false_alarms(alarm, 100, 400, seed=1) <= 0.05 + 3 * 0.011, alarm.name
