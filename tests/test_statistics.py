@@ -180,15 +180,21 @@ def test_tangos_ends_are_where_the_score_test_just_refuses(b, c, same, confidenc
 @given(scores, st.integers(2, 4))
 @settings(max_examples=30)
 def test_an_item_repeated_is_no_more_evidence(values, times):
-    """Every item so often over, in blocks, is worth what it was worth alone."""
+    """Every item so often over, in blocks, is worth what it was worth alone, and never more."""
     repeated = [value for value in values for _ in range(times)]
     blocks = [at for at in range(len(values)) for _ in range(times)]
-    assert mean_interval(repeated, blocks)[:2] == pytest.approx(mean_interval(values)[:2], abs=0.02)
+    alone = mean_interval(values)
+    together = wilson_mean(repeated, blocks)
+    if alone.method != "Wilson":  # which knows the variance of right and wrong without a t
+        assert together == pytest.approx(alone[:2], abs=1e-9)
+    else:
+        assert together[1] - together[0] > alone.high - alone.low - 1e-9
     differences = [value - 0.5 for value in values]
     twice = [value - 0.5 for value in repeated]
     assert sign_flip(twice, blocks) == pytest.approx(sign_flip(differences), abs=1e-9)
-    alone, together = difference_interval(differences), difference_interval(twice, blocks)
-    assert together[:2] == pytest.approx(alone[:2], abs=0.02)
+    kinds, of_blocks = kinds_of(differences), kinds_of(twice, blocks)
+    assert of_blocks.counts.tolist() == kinds.counts.tolist()
+    assert bootstrap(twice, blocks) == pytest.approx(bootstrap(differences), abs=1e-9)
 
 
 def test_blocks_that_agree_widen_the_interval_and_those_that_do_not_leave_it():
