@@ -91,7 +91,7 @@ def mean_interval(
 
     Wilson's where every score is 0 or 1 and every item stands for itself, else ``wilson_mean``.
     Over shares of JSON fields and skewed scores it covers better than the bootstrap, which is too
-    narrow for few items near 0 and 1 (docs/evaluation.md has both).
+    narrow for few items near 0 and 1 (bench/coverage.py tries both).
     """
     given = np.asarray(values, dtype=float)
     single = blocks is None or len(set(blocks)) == len(given)
