@@ -9,6 +9,7 @@ import json
 import random
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -350,6 +351,14 @@ def test_a_stop_string_is_never_shown_however_it_falls(
     if not showing.stopped:
         shown += showing.take(rest) + showing.end()
     assert (shown, showing.stopped) == cut(text, stops)
+
+
+def test_a_stop_string_of_megabytes_costs_no_more_than_what_it_could_match() -> None:
+    """One client's stop strings are looked for in the thread that writes for all."""
+    showing = Showing(tuple(letter * 2_000_000 for letter in "abcd"))
+    began = time.perf_counter()
+    assert showing.take("x a") + showing.end() == "x a"
+    assert time.perf_counter() - began < 0.5
 
 
 def test_stop_strings_end_a_stream_and_cost_no_more_tokens(folder: Path) -> None:

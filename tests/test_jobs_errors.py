@@ -120,6 +120,9 @@ WRONG = [
     ({"metadata": {"k": 7}}, "invalid_value", "metadata"),
     ({"metadata": "x"}, "invalid_value", "metadata"),
     ({"integrations": [{"type": "wandb"}]}, "unsupported_parameter", "integrations"),
+    ({"model": "\ud800"}, "model_not_found", "model"),
+    ({"training_file": "\ud800"}, "file_not_found", "training_file"),
+    ({"\ud800": 1}, "unknown_parameter", "\ufffd"),
     ({"method": {"type": "dpo"}}, "unsupported_method", "method.type"),
     ({"method": {"type": "reinforcement"}}, "unsupported_method", "method.type"),
     ({"method": {"type": "magic"}}, "invalid_value", "method.type"),
@@ -128,6 +131,7 @@ WRONG = [
     ({"method": {"type": "supervised", "x": 1}}, "unknown_parameter", "method.x"),
     ({"method": {"type": "supervised", "supervised": 1}}, "invalid_value", "method.supervised"),
     ({"hyperparameters": {"n_epochs": 0}}, "invalid_value", "hyperparameters.n_epochs"),
+    ({"hyperparameters": {"n_epochs": 10**400}}, "invalid_value", "hyperparameters.n_epochs"),
     ({"hyperparameters": {"n_epochs": 51}}, "invalid_value", "hyperparameters.n_epochs"),
     ({"hyperparameters": {"n_epochs": 1.5}}, "invalid_value", "hyperparameters.n_epochs"),
     ({"hyperparameters": {"n_epochs": "many"}}, "invalid_value", "hyperparameters.n_epochs"),
@@ -345,6 +349,14 @@ def test_an_idempotency_key_is_for_one_request(site: Site) -> None:
     assert long.error[0] == 400
 
 
+def test_half_a_character_in_a_name_is_replaced(site: Site) -> None:
+    """JSON can carry what UTF-8 cannot; the job is made, and told."""
+    body = site.create(metadata={"a\ud800": "b\udfff"}).body
+    assert body["metadata"] == {"a\ufffd": "b\ufffd"}
+    assert site.ask("GET", f"{JOBS}/{body['id']}").status == 200
+    site.ask("POST", f"{JOBS}/{body['id']}/cancel")
+
+
 def test_an_upload_that_breaks_off_leaves_nothing(site: Site) -> None:
     """The client is gone in the middle: no row, no bytes."""
     before = sorted(path.name for path in (site.folder / "files").iterdir())
@@ -364,6 +376,17 @@ def test_an_upload_that_breaks_off_leaves_nothing(site: Site) -> None:
     assert [one["filename"] for one in site.ask("GET", "/v1/files").body["data"]].count(
         "half.jsonl"
     ) == 0
+    assert "ClientDisconnect" not in told(site.home), "who leaves is no error of the server's"
+
+
+def told(home: Home) -> str:
+    """What the server has written to its standard error since this was asked."""
+    assert home.process.stderr is not None
+    os.set_blocking(home.process.stderr.fileno(), False)
+    try:
+        return os.read(home.process.stderr.fileno(), 1_000_000).decode()
+    except BlockingIOError:
+        return ""
 
 
 def wait_for(right: Any, seconds: float = 20) -> None:

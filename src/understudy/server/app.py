@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -39,7 +39,12 @@ def app(serving: Serving, door: Door, limits: Limits = Limits()) -> Starlette:  
     made = Starlette(
         routes=[Route(OPEN, _health), *(route for part in PARTS for route in part.routes())],
         middleware=[Middleware(Guard, door=door, limits=limits)],
-        exception_handlers={HTTPException: _no_such_route, ApiError: _refuse, ClientGone: _gone},
+        exception_handlers={
+            HTTPException: _no_such_route,
+            ApiError: _refuse,
+            ClientGone: _gone,
+            ClientDisconnect: _gone,  # in the middle of a body
+        },
         lifespan=lifespan,
     )
     made.router.redirect_slashes = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -147,7 +146,7 @@ def _number(value: Any, name: str, param: str) -> Any:
     least, most = _BOUNDS[name]
     whole = name != "learning_rate_multiplier"
     kinds = (int,) if whole else (int, float)
-    right = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
+    right = isinstance(value, kinds) and not isinstance(value, bool)
     if not right or not least <= value <= most:
         what = "a whole number" if whole else "a number"
         raise _wrong(f'is "auto" or {what} from {least:g} to {most:g}', param)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from understudy.example import Message, Role, valid
+from understudy.example import Message, Role
 from understudy.server.errors import ApiError, bad
 
 ROLES: dict[str, Role] = {
@@ -41,7 +41,7 @@ def _message(given: Any, place: str) -> Message:
     content = given.get("content")
     if content is None and role == "assistant":
         content = given.get("refusal")
-    return Message(ROLES[role], valid(_text(content, f"{place}.content")))
+    return Message(ROLES[role], _text(content, f"{place}.content"))
 
 
 def _text(content: Any, place: str) -> str:

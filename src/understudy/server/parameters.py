@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from understudy.example import Message, valid
+from understudy.example import Message
 from understudy.models.protocol import Generation
 from understudy.server.errors import bad
 from understudy.server.messages import messages
@@ -122,7 +122,7 @@ def asked(body: dict[str, Any]) -> Asked:
         raise bad("you must provide a model parameter", "model")
     stream = _flag(body, "stream")
     return Asked(
-        model=valid(model),
+        model=model,
         messages=messages(body.get("messages")),
         max_tokens=_max_tokens(body),
         temperature=_number(body, "temperature", 0, 2),
@@ -192,7 +192,7 @@ def _stop(value: Any) -> tuple[str, ...]:
         raise bad(f"stop is a text or a list of up to {MOST_STOPS}", "stop")
     if not all(isinstance(text, str) and text for text in texts):
         raise bad("a stop sequence is a text that is not empty", "stop")
-    return tuple(valid(text) for text in texts)
+    return tuple(texts)
 
 
 def _top_logprobs(body: dict[str, Any]) -> int | None:

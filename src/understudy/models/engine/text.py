@@ -120,7 +120,7 @@ class Showing:
             (
                 length
                 for stop in self._stops
-                for length in range(1, len(stop))
+                for length in range(1, min(len(stop), len(self._held) + 1))
                 if self._held.endswith(stop[:length])
             ),
             default=0,
