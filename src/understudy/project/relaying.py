@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
-from understudy.models.protocol import Generation, Piece, Request
+from understudy.errors import ProjectBusy
+from understudy.models.protocol import Generation, Piece, Reply, Request
 from understudy.project import hosting
-from understudy.project.paid import behind_ledger
+from understudy.project.paid import DRAIN_S, behind_ledger
 from understudy.project.workplace import Workplace
 from understudy.store.ledger import Ledger
 
@@ -17,7 +18,8 @@ class Relayed:
     """A model behind a wire that writes its whole answer at once.
 
     It goes through the project's ledger: within the budget, and the same question with the same
-    seed is bought once.
+    seed is bought once. A question that is on its way is paid for: its answer is stored though
+    whoever asked has left, for when it is asked again.
     """
 
     def __init__(self, place: Workplace, name: str) -> None:
@@ -25,6 +27,7 @@ class Relayed:
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._ledger: Ledger | None = None
+        self._under_way: set[asyncio.Task[Reply]] = set()
 
     async def stream(self, generation: Generation) -> AsyncGenerator[Piece, None]:
         """The answer, in one piece. Raises like ``write``."""
@@ -41,10 +44,14 @@ class Relayed:
             sample=generation.seed or 0,
             purpose="serve",
         )
-        reply = await (await self._opened()).complete(request)
-        text, finish = reply.text, "length" if reply.finish == "length" else "stop"
+        buying = asyncio.create_task((await self._opened()).complete(request))
+        self._under_way.add(buying)
+        buying.add_done_callback(self._bought)
+        reply = await asyncio.shield(buying)
+        text = reply.text
         for stop in generation.stop:
             text = text.partition(stop)[0]
+        finish = "length" if reply.finish == "length" and text == reply.text else "stop"
         return Piece(
             text,
             finish=finish,
@@ -53,15 +60,34 @@ class Relayed:
         )
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Wait a while for what is on its way, then give it up; close the connections."""
+        if self._ledger is not None and self._under_way:
+            self._ledger.stop()
+            patience = max(DRAIN_S, 2 * self._ledger.slowest_s)
+            if (await asyncio.wait(self._under_way, timeout=patience))[1]:
+                self._ledger.abandon()
         await self._stack.aclose()
+
+    def _bought(self, buying: asyncio.Task[Reply]) -> None:
+        self._under_way.discard(buying)
+        if not buying.cancelled():
+            buying.exception()  # whoever waited was told; asyncio need not tell it too
 
     async def _opened(self) -> Ledger:
         async with self._opening:
             if self._ledger is None:
                 place = self._place
+                await asyncio.to_thread(self._put_in_order)
                 endpoint, price = hosting.endpoint(place, self._name)
                 self._ledger = await self._stack.enter_async_context(
                     behind_ledger(place.database, place.settings, endpoint, price, place.say)
                 )
         return self._ledger
+
+    def _put_in_order(self) -> None:
+        """Count what a dead server had on its way, and let the settings' budget take force.
+
+        Whoever writes at this moment has done both.
+        """
+        with suppress(ProjectBusy), self._place.writing():
+            pass

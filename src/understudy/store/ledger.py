@@ -193,7 +193,7 @@ class Ledger:
                 self._pace.failed(error)
                 tries.sent += 1
                 if not error.again or tries.sent == self._max_attempts:
-                    raise CallFailed(error.what, error.fix) from None
+                    raise
                 await self._pace.back_off(tries.sent)
             finally:
                 self._pace.leave(turn)
