@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -46,13 +47,13 @@ from understudy.example import Example, Message
 from understudy.formats.conversations import Rules, check
 from understudy.formats.writing import write
 from understudy.models.address import address
-from understudy.models.protocol import Generation
+from understudy.models.protocol import Generation, Lost
 from understudy.practice.options import At
 from understudy.project import Project, flow, handing, hosting, views
 from understudy.project.chat_files import must_be_taken
 from understudy.project.doctor import doctor
 from understudy.project.serving import Serving
-from understudy.train.hosted import Closed, tables
+from understudy.train.hosted import Closed, Happening, Job, Order, openai_sdk, tables
 from understudy.train.hosted.recipe import choose, size
 
 
@@ -751,3 +752,112 @@ def test_hosted_names_are_those_with_an_address() -> None:
     assert all(map(is_hosted, names))
     assert not any(map(is_hosted, ("tiny", "hf:org/name", "/folder", "./x", "gpt-4o")))
     assert hosting.OPEN == ("created", "running", "paused")
+
+
+# -- two processes, one run ------------------------------------------------------------------
+
+
+def test_a_job_that_may_be_there_is_not_given_up_because_the_list_is_closed(
+    tmp_path: Path, place: Callable[..., Project]
+) -> None:
+    """The reply was lost, and then nobody may look: the money stays held until it is known."""
+    faults = ("create_lost@1", "closed@3-9")
+    with practice_host(tmp_path / "log.jsonl", *faults) as host:
+        project = place(host)
+        with pytest.raises(ProviderRefused):
+            project.train()
+        assert made(host)[1] == 1, "the host made the job"
+        assert states(project) == ["created"]
+        assert spent_and_held(project)[1] > 0
+        until(lambda: _trained(project))
+        assert made(host) == (2, 1, 1)
+        assert spent_and_held(project) == (billed_micro(host), 0)
+
+
+def _trained(project: Project) -> bool:
+    try:
+        return project.train().state == "succeeded"
+    except ProviderRefused:
+        return False
+
+
+def test_what_another_process_is_about_to_hand_over_is_not_cancelled_in_silence(
+    tmp_path: Path, place: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would go out all the same: so it is said, and nothing is given back."""
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise RuntimeError("stopped")
+
+    with practice_host(tmp_path / "log.jsonl") as host:
+        project, follower = place(host), place(host)
+        with monkeypatch.context() as patched:
+            patched.setattr(handing.Handing, "see_through", stop)
+            with pytest.raises(RuntimeError):
+                project.train()
+        with follower.writing(), pytest.raises(UsageError, match="not at the host yet"):
+            project.cancel("run:1")
+        assert spent_and_held(project)[1] > 0
+        assert follower.train().state == "succeeded"
+
+
+def test_a_reply_that_comes_late_does_not_undo_the_end(
+    tmp_path: Path, place: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever follows has booked it before the host's reply to the pause arrives."""
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise RuntimeError("stopped")
+
+    async def late(_: Any, job_id: str, __: str) -> Job:
+        await asyncio.to_thread(follower.train)
+        return Job(job_id, "running", "running")
+
+    with practice_host(tmp_path / "log.jsonl") as host:
+        project, follower = place(host), place(host)
+        with monkeypatch.context() as patched:
+            patched.setattr(handing.Handing, "_ended", stop)
+            with pytest.raises(RuntimeError):
+                project.train()
+        monkeypatch.setattr(openai_sdk.OpenAIHost, "act", late)
+        project.pause("run:1")
+        assert states(project) == ["succeeded"]
+        assert spent_and_held(project) == (billed_micro(host), 0)
+
+
+def test_the_last_events_are_asked_for_again(
+    tmp_path: Path, place: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No later look would bring them, and what a cancelled job cost is told by its steps."""
+    real, asked = openai_sdk.OpenAIHost.events, [0]
+
+    async def torn_at_first(host: Any, job_id: str, after: str) -> list[Happening]:
+        asked[0] += 1
+        if asked[0] % 2:
+            raise Lost("torn")
+        return await real(host, job_id, after)
+
+    monkeypatch.setattr(openai_sdk.OpenAIHost, "events", torn_at_first)
+    with practice_host(tmp_path / "log.jsonl", seconds=0.0) as host:
+        project = place(host)
+        run = project.train()
+        assert run.metrics["steps"] == told(project, "train.step")[-1]["steps"]
+
+
+def test_a_job_of_another_run_over_the_same_file_is_not_taken(tmp_path: Path) -> None:
+    """A host may give one id to equal files; the mark says whose job it is."""
+    recipe = choose(60, "openai", {}, 1)
+    with practice_host(tmp_path / "log.jsonl") as host:
+
+        async def made_twice() -> tuple[str, str]:
+            where = openai_sdk.OpenAIHost(address(f"{host.url}#novice", offline=False), timeout_s=9)
+            rows = tmp_path / "rows.jsonl"
+            turns = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]
+            rows.write_text((json.dumps({"messages": turns}) + "\n") * 12)
+            order = Order("us-1", "novice", await where.upload(rows, "a"), "", recipe)
+            first = await where.create(order)
+            found = await where.job_of(order._replace(mark="us-2"))
+            await where.close()
+            return first.id, found.id if found else ""
+
+        assert asyncio.run(made_twice()) == ("ftjob-000001", "")

@@ -180,9 +180,15 @@ class Handing:
         return await self._patiently(found_or_sent, tries=TRIES)
 
     async def _looked_for(self, find: Callable[[], Awaitable[T | None]]) -> T | None:
+        """What may have been made; None: it was not. Raises ProviderRefused if nobody can tell."""
         for wait in LOOK_S:
             await asyncio.sleep(wait)
-            if (found := await self._patiently(find, tries=TRIES)) is not None:
+            try:
+                found = await self._patiently(find, tries=TRIES)
+            except (Closed, Unpaid) as error:
+                fix = "What was sent may be there; the same command looks again"
+                raise ProviderRefused(error.what, fix) from None
+            if found is not None:
                 return found
         return None
 
@@ -222,12 +228,15 @@ class Handing:
     async def _events(self, job: Job) -> list[Happening]:
         if self._no_events:
             return []
+        seen, last = self._handed().seen, job.state in ENDED
         try:
-            return await self.host.events(job.id, self._handed().seen)
+            return await self._patiently(
+                lambda: self.host.events(job.id, seen), tries=TRIES if last else 1
+            )
         except Gone:
             self._no_events = True  # the host keeps none
-        except CallFailed:
-            pass  # they come with the next look
+        except (CallFailed, ProviderRefused):
+            pass  # they come with the next look; behind the last one, only what it cost counts
         return []
 
     def _tell(self, happened: Iterable[Happening]) -> None:
@@ -255,15 +264,20 @@ class Handing:
         return Event("train.step", {"run": self.run.id, **data})
 
     def _take_state(self, job: Job) -> bool:
-        """Store what the host says of the state; whether it is new."""
-        handed = self._handed()
+        """Store what the host says of the state; whether it is new.
+
+        Not of a run that another process has booked meanwhile: that is what it is.
+        """
         state = job.state if job.state not in ENDED else self.run.state
         state = "running" if state == "queued" else state
-        if (handed.told, self.run.state) == (job.told, state):
-            return False
-        self.run = replace(self.run, state=state)
-        self._write(lambda connection: runs.set_run(connection, self.run))
-        self._change(told=job.told)
+        with self.place.database.write() as connection:
+            handed = hosted.of(connection, self.run)
+            known = (handed.told, self.run.state) == (job.told, state)
+            if known or handed.step == "ended":
+                return False
+            self.run = replace(self.run, state=state)
+            runs.set_run(connection, self.run)
+            hosted.change(connection, handed, told=job.told)
         self._say("hosted.state", job=job.id, told=job.told)
         return True
 

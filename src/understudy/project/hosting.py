@@ -191,7 +191,10 @@ def pause(place: Workplace, name: str) -> HostedRun:
 
 
 def cancel(place: Workplace, name: str) -> HostedRun:
-    """Have the host cancel a job, and book it; whoever follows it in another process does that."""
+    """Have the host cancel a job, and book it; whoever follows it in another process does that.
+
+    Raises UsageError while another process is about to hand it over.
+    """
     run = _open_run(place, name)
 
     async def work(host: Host) -> bool:
@@ -201,14 +204,14 @@ def cancel(place: Workplace, name: str) -> HostedRun:
         await handing.act("cancel")
         return True
 
-    there = _with_host(place, _address(place, run), work)
     try:
-        with place.writing():
-            if not there:
+        with place.writing():  # nobody makes the job while it is looked for
+            run = _open_run(place, name)
+            if not _with_host(place, _address(place, run), work):
                 return dropped(place, run, "cancelled", "cancelled before the job was made")
             return follow(place, _open_run(place, name))
     except ProjectBusy:
-        return run
+        return _act(place, run, "cancel")
     except UnderstudyError:
         ended = _named(place, name)
         if ended.state == "cancelled":
@@ -220,7 +223,7 @@ def _act(place: Workplace, run: HostedRun, what: str) -> HostedRun:
     async def work(host: Host) -> HostedRun:
         handing = Handing(place, host, run)
         if await handing.find() is None:
-            raise UsageError(f"{run.model} is not at the host yet", "The same `train` goes on")
+            raise UsageError(f"{run.model} is not at the host yet", "Try again once it is")
         return await handing.act(what)
 
     return _with_host(place, _address(place, run), work)

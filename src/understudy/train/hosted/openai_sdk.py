@@ -110,12 +110,12 @@ class OpenAIHost:
         return str(made.id)
 
     async def job_of(self, order: Order) -> Job | None:
-        """Look through the jobs for the mark, or for a job over that file."""
+        """Look through the jobs for the mark; or for one without any, over that file."""
         async with self._asking("tuning"):
             seen: set[str] = set()
             async for job in self._client.fine_tuning.jobs.list(limit=100):
                 mark = (getattr(job, "metadata", None) or {}).get(_MARK)
-                if mark == order.mark or job.training_file == order.training_file:
+                if mark == order.mark or (not mark and job.training_file == order.training_file):
                     return self._job(job)
                 if job.id in seen:
                     break
