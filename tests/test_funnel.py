@@ -25,10 +25,11 @@ from understudy.errors import BudgetReached, UsageError
 from understudy.formats import read_texts
 from understudy.models.protocol import Unreadable
 from understudy.models.stored import read
+from understudy.pages.frame import text
 from understudy.project.asked import ours
 from understudy.project.counting import Counted
 from understudy.project.funnel import as_json, funnel
-from understudy.project.funnel_html import text, write_page
+from understudy.project.funnel_html import write_page
 from understudy.project.losses import ADVICE, STORED, Step
 from understudy.run import Event
 from understudy.store.traces import Call, Made

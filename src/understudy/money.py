@@ -118,6 +118,11 @@ class Quote:
         time = _range(duration(self.low_s), duration(self.high_s))
         return f"{self.examples:,} {self.what}: {money}, {time}"
 
+    def _repr_html_(self) -> str:
+        from understudy.pages import html
+
+        return html.facts(quote=str(self))
+
 
 def quote(
     examples: int,

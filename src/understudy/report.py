@@ -203,6 +203,11 @@ class Report:
         """True if every gate is met; None if none was asked for."""
         return all(gate.met for gate in self.gates) if self.gates else None
 
+    def _repr_html_(self) -> str:
+        from understudy.pages import about_report, html
+
+        return html.fragment(about_report.glance(self))
+
 
 def from_stored(body: Mapping[str, Any]) -> Report:
     """The report of a dictionary as ``dataclasses.asdict`` makes it, of today or of before."""

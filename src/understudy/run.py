@@ -130,6 +130,9 @@ class Run:
         """The model name of the trained student."""
         return f"run:{self.id}"
 
+    def _repr_html_(self) -> str:
+        return _shown(self)
+
 
 @dataclass(frozen=True, slots=True)
 class HostedRun:
@@ -155,8 +158,25 @@ class HostedRun:
         """The model name of the trained student, for everybody who has the host's key."""
         return str(self.metrics.get("remote") or "")
 
+    def _repr_html_(self) -> str:
+        return _shown(self)
+
 
 AnyRun = Run | HostedRun
+
+
+def _shown(run: AnyRun) -> str:
+    """What a notebook shows of a run."""
+    from understudy.pages import html
+
+    return html.facts(
+        model=run.model,
+        student=run.student,
+        dataset=run.dataset_id,
+        state=run.state,
+        metrics=run.metrics,
+        folder=run.folder,
+    )
 
 
 @dataclass(frozen=True, slots=True)

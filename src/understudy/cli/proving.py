@@ -1,8 +1,9 @@
-"""The commands behind a report: learning-curve, failures, improve."""
+"""The commands of a report and behind it: report, learning-curve, failures, improve."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -15,6 +16,34 @@ Change = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="A setting of the recipe, as for train."),
 ]
 Side = Literal["validation", "test"]
+
+
+@verb()
+def report(
+    face: Face,
+    number: Annotated[int | None, typer.Argument(help="Of that report; default: newest.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write it as a page, to this file.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write it as Markdown (.md).")] = None,
+) -> None:
+    """A report that is stored: scores, tests, verdict; as a page with misses, as Markdown."""
+    from understudy.cli.report_table import report_json, report_table
+
+    if markdown is not None and markdown.suffix.lower() not in (".md", ".markdown"):
+        raise UsageError(f"{markdown} does not end in .md", "Name the file REPORT.md")
+    if html is not None and html.suffix.lower() in (".md", ".markdown"):
+        raise UsageError(f"{html} ends in {html.suffix}", "--markdown writes such a file")
+    files = {"html": html, "markdown": markdown}
+    with face.open(progress=False) as project:
+        found = project.report(number)
+        written = {
+            name: (path, project.write_report(path, found.id))
+            for name, path in files.items()
+            if path is not None
+        }
+    body: dict[str, Any] = report_json(found)
+    body |= {name: str(path) for name, (path, _) in written.items()}
+    told = "\n".join(f"{path}: {size:,} bytes" for path, size in written.values())
+    face.finish(body, told or report_table(found))
 
 
 @verb("student", name="learning-curve")

@@ -13,7 +13,7 @@ from understudy.cli.words import printable
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from understudy.report import Comparison, Report, SystemScore
+    from understudy.report import Comparison, Report
 
 
 def report_json(report: Report) -> dict[str, Any]:
@@ -25,47 +25,23 @@ def report_json(report: Report) -> dict[str, Any]:
 
 def report_table(report: Report) -> RenderableType:
     """Systems side by side, the comparisons, what the numbers rest on, the verdict."""
-    from understudy.evaluate.judge_words import judge_lines
+    from understudy.pages.about_report import gates, systems
+    from understudy.pages.judge_words import judge_lines
 
-    shown = [name for name in ("macro F1", "size") if any(_more(one)[name] for one in _all(report))]
-    columns = ("", "right", "score", "95 % interval", "missing", "$ per 1,000", "ms (median)")
-    table = sheet(*columns, *shown, right=(*columns[1:], *shown))
-    for name, system in report.systems.items():
-        price = "unknown" if system.usd_per_1k is None else f"{system.usd_per_1k:.3f}"
-        speed = "" if system.latency_ms_p50 is None else f"{system.latency_ms_p50:.1f}"
-        answered = system.missing < system.items  # no answer is no score, and not zero
-        who = name if name == system.model else f"{name} ({system.model})"
-        table.add_row(
-            printable(who),
-            f"{system.right}/{system.items - system.missing}",
-            f"{system.score:.1%}" if answered else "-",
-            f"{system.low:.1%} to {system.high:.1%}" if answered else "-",
-            str(system.missing),
-            price,
-            speed,
-            *(_more(system)[column] for column in shown),
-        )
-    head = f"{report.items:,} test items, {report.metric}"
+    head, rows = systems(report)
+    table = sheet(*head, right=head[1:])
+    for row in rows:
+        table.add_row(*map(printable, row))
     lines = [
         *map(_compared, report.comparisons),
         *(f"{name}: {text}" for name, text in _details(report).items()),
         *report.notes,
         *(judge_lines(report.judge) if report.judge else ()),
         f"pays off  {report.break_even.why}" if report.break_even else "",
-        *(f"gate      {one.expression}: {_met(one.met)}; {one.why}" for one in report.gates),
+        *(f"gate      {line}" for line in gates(report)),
     ]
-    return Group(head, table, *map(_text, filter(None, lines)), "", _text(report.verdict))
-
-
-def _all(report: Report) -> list[SystemScore]:
-    return list(report.systems.values())
-
-
-def _more(system: SystemScore) -> dict[str, str]:
-    """Columns that not every report has; empty where there is nothing to say."""
-    size = "" if system.size_bytes is None else f"{system.size_bytes / 1e6:,.1f} MB"
-    f1 = "" if system.macro_f1 is None else f"{system.macro_f1:.3f}"
-    return {"macro F1": f1, "size": size}
+    top = f"{report.items:,} test items, {report.metric}"
+    return Group(top, table, *map(_text, filter(None, lines)), "", _text(report.verdict))
 
 
 def _compared(pair: Comparison) -> str:
@@ -96,10 +72,6 @@ def _details(report: Report) -> dict[str, str]:
         f"also, {name}": ", ".join(f"{key} {value:.3f}" for key, value in system.measures.items()),
     }
     return {key: text for key, text in found.items() if text}
-
-
-def _met(met: bool) -> str:  # noqa: FBT001
-    return "met" if met else "NOT met"
 
 
 def _text(line: str) -> Text:

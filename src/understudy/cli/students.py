@@ -133,6 +133,7 @@ def evaluate(
 ) -> None:
     """Teacher, base and student on the untouched test items: scores, tests, verdict."""
     from understudy.cli.report_table import report_json, report_table
+    from understudy.project.here import here
 
     with face.open_following() as (project, progress):
 
@@ -148,6 +149,7 @@ def evaluate(
             confirm=confirm,
         )
     face.finish(report_json(report), report_table(report))
+    face.say(f"as a page: understudy report {report.id} --html report.html{here(face.folder)}")
     missed = [one for one in report.gates if not one.met]
     if missed:
         # The last line of stdout stays the report: whoever asks for a gate wants its numbers.

@@ -8,7 +8,7 @@ again, and after a crash. This is the one place where stages meet storage and mo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from understudy.project import (
     adopting,
     bulk,
     hosting,
-    judging,
     making,
     preparing,
     proving,
@@ -41,10 +40,7 @@ from understudy.project.hosted_plan import HostedPlan, is_hosted
 from understudy.project.hosted_plan import plan as plan_hosted
 from understudy.project.progress import Wish
 from understudy.project.results import Adopted, Cleaned, Exported, Generated, Imported
-from understudy.project.reviewing import Review
-from understudy.report import Report
 from understudy.run import AnyRun, Event, HostedRun, Method
-from understudy.score import Judged
 from understudy.store import events, tasks
 from understudy.store.runs import Frozen
 from understudy.task import Cell, Plan, Spec, Task
@@ -332,39 +328,6 @@ class Project(proving.Proving):
         with self.writing():
             return hosting.resume(self, run)
 
-    def evaluate(
-        self,
-        *,
-        models: Sequence[str] = (),
-        few_shot: int | None = None,
-        metric: str | Judged | None = None,
-        gate: str | Sequence[str] = (),
-        confirm: Callable[[Quote], None] = lambda _: None,
-    ) -> Report:
-        """Ask teacher, base and student the test items; score, compare, and say the verdict.
-
-        ``models`` are others to ask too; ``few_shot`` how many training examples one more system,
-        the base, is shown (default 5; none if it was made from scratch). ``metric`` is a name
-        (score/metrics.py) or a function of (reference, answer) to a number from 0 to 1. ``gate`` is
-        a condition or several, such as ``"student >= teacher - 0.02"``: see ``report.gate_met``.
-
-        With the setting ``judge`` that model compares free-text answers too; ``confirm`` is given
-        the quote for its calls before they are made, and raises if they are not to be.
-
-        Raises UsageError for what makes no sense before anybody is asked; BudgetReached or
-        ProviderRefused after what was answered until then was made a report of.
-        """
-        gates = [gate] if isinstance(gate, str) else list(gate)
-        others = [models] if isinstance(models, str) else models
-        how = judging.How(others, few_shot, metric, gates, confirm)
-        with self.writing():
-            return judging.evaluate(self, how)
-
-    @property
-    def review(self) -> Review:
-        """Pairs of answers for a person to decide between: what a judge is measured by."""
-        return Review(self)
-
     def predict(self, text: str, model: str = "run:latest") -> str:
         """The answer of a model to one input."""
         if model.startswith("run:"):
@@ -382,10 +345,6 @@ class Project(proving.Proving):
     ) -> Exported:
         """Write the accepted examples to a file, with a manifest beside it."""
         return data.export_file(self, Path(path), format, raw=raw)
-
-    def samples(self, report: Report, number: int = 5) -> list[judging.Sample]:
-        """A few of the student's answers in a report, with what was expected."""
-        return judging.samples(self, report, number)
 
     # -- what happened ---------------------------------------------------------------------
 

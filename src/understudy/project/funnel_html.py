@@ -1,33 +1,16 @@
-"""The funnel as one page that needs nothing else: no script, no font, no image from anywhere.
-
-Its content security policy forbids all of those, and every text is escaped, so that what a teacher
-wrote cannot run, load or hide anything. Printable; readable on a phone; light or dark as the reader
-has it.
-"""
+"""The funnel as one page: every step with its losses, samples of them, and the coverage."""
 
 from __future__ import annotations
 
-import os
-from html import escape
 from pathlib import Path
 
-from understudy.errors import DiskError, UsageError
 from understudy.generate.coverage import OTHER, Coverage, thin
+from understudy.pages.frame import framed, text, write
 from understudy.project.funnel import Funnel
 from understudy.project.funnel_words import MOST_SHOWN, beside, how_many, summary, to_do
 from understudy.project.losses import Loss, Sample, Step
 
-_BEGIN = "<!doctype html>"
-
 _STYLE = """\
-:root { color-scheme: light dark; --ink: #1c2530; --dim: #5b6673; --paper: #fff; --line: #d8dee5;
-  --bar: #2f6fb0; --good: #2e7d4f; --lost: #b3541e; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ed; --dim: #9aa5b1; --paper: #14181d;
-  --line: #333c46; --bar: #5b9bd8; --good: #58b27c; --lost: #e08f57; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 56rem; background: var(--paper);
-  color: var(--ink); font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: 1.4rem; margin: .5rem 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
 .dim, .sample { color: var(--dim); }
 .step { margin: 1.2rem 0 .3rem; }
 .name { display: flex; flex-wrap: wrap; gap: 0 .8rem; align-items: baseline; }
@@ -39,11 +22,8 @@ details { margin: .2rem 0 .2rem 1rem; } summary { cursor: pointer; }
 summary b { color: var(--lost); font-weight: 600; }
 .sample { margin: .2rem 0 .2rem 1rem; padding-left: .6rem; border-left: 2px solid var(--line);
   font-size: .9rem; white-space: pre-wrap; }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; }
-th, td { text-align: left; padding: .15rem .4rem; border-bottom: 1px solid var(--line); }
-.n { text-align: right; font-variant-numeric: tabular-nums; } .thin td { color: var(--lost); }
-@media print { body { max-width: none; padding: 0; font-size: 11pt; }
-  .track, .part { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
+.thin td { color: var(--lost); }
+@media print { .track, .part { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
 
 
@@ -52,42 +32,7 @@ def write_page(path: Path, funnel: Funnel) -> int:
 
     Raises UsageError if ``path`` is a link, a folder or a file that is no such page; DiskError.
     """
-    _check(path)
-    body = page(funnel).encode()
-    half = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        with half.open("xb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        half.replace(path)
-    except OSError as error:
-        half.unlink(missing_ok=True)
-        raise DiskError(
-            f"{path} cannot be written: {error.strerror or error}",
-            "Check the folder, its permissions and the disk",
-        ) from None
-    return len(body)
-
-
-def _check(path: Path) -> None:
-    if path.is_symlink():
-        raise UsageError(f"{path} is a link", "Name the file itself")
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder", f"Name a file in it: {path / 'funnel.html'}")
-    if not path.parent.is_dir():
-        raise UsageError(f"no folder {path.parent}", "Make it first, or name another")
-    if path.exists() and not _is_page(path):
-        raise UsageError(f"{path} is there and is no page", "Name another file; it is kept")
-
-
-def _is_page(path: Path) -> bool:
-    """True for a file that may be replaced: an earlier report, or nothing."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        start = file.read(64).lstrip().lower()
-    return not start or start.startswith(_BEGIN.encode())
+    return write(path, page(funnel))
 
 
 def page(funnel: Funnel) -> str:
@@ -98,29 +43,13 @@ def page(funnel: Funnel) -> str:
     )
     lines = "".join(f"<li>{text(line)}</li>\n" for line in summary(funnel))
     covered = "" if funnel.coverage is None else _coverage(funnel.coverage)
-    return (
-        f'{_BEGIN}\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="referrer" content="no-referrer">\n'
-        f"<title>From asked to accepted</title>\n<style>\n{_STYLE}</style>\n</head>\n<body>\n"
+    return framed(
+        "From asked to accepted",
         f"<h1>From asked to accepted</h1>\n<p>{text(funnel.description)}</p>\n"
         f"{steps}<h2>What it cost, and what it covers</h2>\n<ul>\n{lines}</ul>\n"
-        f"{covered}</body>\n</html>\n"
+        f"{covered}",
+        _STYLE,
     )
-
-
-def text(value: str) -> str:
-    """Any text as HTML that shows it and does nothing: escaped, invisible characters replaced.
-
-    Control characters and the marks that turn the direction of writing are not printable.
-    """
-    shown = "".join(
-        character if character in "\n\t" or character.isprintable() else "\N{REPLACEMENT CHARACTER}"
-        for character in value
-    )
-    return escape(shown, quote=True)
 
 
 def _step(step: Step, whole: int) -> str:

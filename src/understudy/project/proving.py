@@ -3,15 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from understudy.money import Quote
-from understudy.project import failing, improving, learning
+from understudy.project import failing, improving, judging, learning, report_page
+from understudy.project.reviewing import Review
 from understudy.project.workplace import Workplace
+from understudy.report import Report
+from understudy.score import Judged
 
 
 class Proving(Workplace):
     """See ``Project``."""
+
+    def evaluate(
+        self,
+        *,
+        models: Sequence[str] = (),
+        few_shot: int | None = None,
+        metric: str | Judged | None = None,
+        gate: str | Sequence[str] = (),
+        confirm: Callable[[Quote], None] = lambda _: None,
+    ) -> Report:
+        """Ask teacher, base and student the test items; score, compare, and say the verdict.
+
+        ``models`` are others to ask too; ``few_shot`` how many training examples one more system,
+        the base, is shown (default 5; none if it was made from scratch). ``metric`` is a name
+        (score/metrics.py) or a function of (reference, answer) to a number from 0 to 1. ``gate`` is
+        a condition or several, such as ``"student >= teacher - 0.02"``: see ``report.gate_met``.
+
+        With the setting ``judge`` that model compares free-text answers too; ``confirm`` is given
+        the quote for its calls before they are made, and raises if they are not to be.
+
+        Raises UsageError for what makes no sense before anybody is asked; BudgetReached or
+        ProviderRefused after what was answered until then was made a report of.
+        """
+        gates = [gate] if isinstance(gate, str) else list(gate)
+        others = [models] if isinstance(models, str) else models
+        how = judging.How(others, few_shot, metric, gates, confirm)
+        with self.writing():
+            return judging.evaluate(self, how)
+
+    @property
+    def review(self) -> Review:
+        """Pairs of answers for a person to decide between: what a judge is measured by."""
+        return Review(self)
+
+    def samples(self, report: Report, number: int = 5) -> list[judging.Sample]:
+        """A few of the student's answers in a report, with what was expected."""
+        return judging.samples(self, report, number)
+
+    def report(self, number: int | None = None) -> Report:
+        """The newest report, or that of a number, as it was stored; a notebook shows it.
+
+        Raises UsageError if there is none.
+        """
+        return report_page.report_of(self, number)
+
+    def write_report(self, path: str | Path, number: int | None = None) -> int:
+        """Write a report as one page, HTML (Markdown if ``path`` ends in .md); its size in bytes.
+
+        It shows some misses, which counts as a look at the test items, once for each report.
+        Raises UsageError if there is no such report or ``path`` may not be written; DiskError.
+        """
+        with self.writing():
+            return report_page.write_report(self, Path(path), number)
 
     def learning_curve(
         self,

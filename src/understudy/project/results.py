@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from understudy.money import usd
+from understudy.pages import html
 from understudy.store.runs import Frozen
 from understudy.task import Kind
+
+SHOWN = 10
+"""Bad rows that a notebook shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,17 @@ class Generated:
             agreement=first.agreement if self.agreement is None else self.agreement,
         )
 
+    def _repr_html_(self) -> str:
+        return html.facts(
+            made=self.made,
+            accepted=self.accepted,
+            set_apart=self.reasons,
+            in_all=f"{self.total:,} of {self.asked:,}",
+            calls=self.calls,
+            spent=usd(self.spent_micro),
+            agreement=self.agreement,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Imported:
@@ -58,6 +74,16 @@ class Imported:
     accepted: int
     bad: tuple[tuple[int, str], ...]
     """Line number and reason of each bad row."""
+
+    def _repr_html_(self) -> str:
+        bad = {f"line {number}": reason for number, reason in self.bad[:SHOWN]}
+        return html.facts(
+            good_rows=self.rows,
+            new=self.added,
+            accepted=self.accepted,
+            bad_rows=len(self.bad),
+            first_bad_rows=bad,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +138,9 @@ class Cleaned:
     accepted: int
     reasons: dict[str, int]
     """Why the others were set apart, with counts."""
+
+    def _repr_html_(self) -> str:
+        return html.facts(looked_at=self.looked_at, accepted=self.accepted, set_apart=self.reasons)
 
 
 @dataclass(frozen=True, slots=True)
