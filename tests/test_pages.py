@@ -402,5 +402,5 @@ def test_ten_thousand_items_by_four_systems_are_a_small_page() -> None:
     assert len(page.encode()) < 5_000_000
     shown = harmless(page).shown
     assert f"{len(wrong) - report_page.MISSES:,} more are left out" in shown
-    assert f"… ({len(cases[0].example.input) - report_page.LONGEST:,} more characters)" in shown
+    assert f"… ({len(wrong[0].example.input) - report_page.LONGEST:,} more characters)" in shown
     assert "more rows are left out." in shown

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -51,14 +51,22 @@ def normalised(reference: str, answer: str) -> bool:
 
 def label(reference: str, answer: str, labels: Sequence[str] = ()) -> bool:
     """True if both name the same label: to the letter where only letters tell labels apart."""
-    if len({normalise(name) for name in labels}) < len(set(labels)):
-        return exact(reference, answer)
-    return normalised(reference, answer)
+    read, _ = _reading(tuple(labels))
+    return read(reference) == read(answer)
 
 
 def named(answer: str, labels: Sequence[str]) -> str:
     """The one of ``labels`` that the answer names; empty if none."""
-    return next((name for name in labels if label(name, answer, labels)), "")
+    read, names = _reading(tuple(labels))
+    return names.get(read(answer), "")
+
+
+@lru_cache(maxsize=64)  # thousands of answers are read by the same labels
+def _reading(labels: tuple[str, ...]) -> tuple[Callable[[str], str], dict[str, str]]:
+    """How an answer is read where these are the labels, and each label by how it reads."""
+    alike = len({normalise(name) for name in labels}) < len(set(labels))
+    read = str.strip if alike else normalise
+    return read, {read(name): name for name in reversed(labels)}
 
 
 def json_fields(reference: str, answer: str, tolerance: Tolerance | None = None) -> float:
