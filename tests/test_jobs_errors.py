@@ -357,6 +357,13 @@ def test_half_a_character_in_a_name_is_replaced(site: Site) -> None:
     site.ask("POST", f"{JOBS}/{body['id']}/cancel")
 
 
+def test_bytes_that_somebody_took_away(site: Site) -> None:
+    sent_file = site.upload(PURPOSE, part("file", b"x", "x.jsonl")).body["id"]
+    (site.folder / "files" / sent_file).unlink()
+    assert site.ask("GET", f"/v1/files/{sent_file}/content").error == (404, "file_gone", "id")
+    assert site.ask("DELETE", f"/v1/files/{sent_file}").body["deleted"]
+
+
 def test_an_upload_that_breaks_off_leaves_nothing(site: Site) -> None:
     """The client is gone in the middle: no row, no bytes."""
     before = sorted(path.name for path in (site.folder / "files").iterdir())

@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 
 from fine_tuning import colours, conversation, written
+from serving_project import until
 from students import make_folder, numbers, recipe
 from understudy import Project
-from understudy.errors import UsageError
+from understudy.errors import ProjectBusy, UsageError
 from understudy.project import job_files, job_results, jobs, uploads, views
 from understudy.project.job_worker import Worker
 from understudy.project.shelf import last_trained, newest_dataset, run_named, spec_of
 from understudy.run import Run
 from understudy.store import runs
+from understudy.train.checkpoint import MARK
 
 Rows = list[dict[str, Any]]
 
@@ -207,3 +209,51 @@ def test_a_file_deleted_before_it_is_read_fails_its_job(project: Project) -> Non
     }
     assert run is None
     assert job_results.told(project, job)[0].level == "error"
+
+
+def test_a_project_that_is_written_to_for_long_fails_no_job(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files are read again once the other one is done."""
+    real, busy = job_files.freeze, [True]
+
+    def freeze(*given: Any, **named: Any) -> runs.Frozen:
+        if busy.pop() if busy else False:
+            raise ProjectBusy("another program holds it", "")
+        return real(*given, **named)
+
+    monkeypatch.setattr(job_files, "freeze", freeze)
+    job = jobs.create(project, asked(project, colours()[:20], hyperparameters={"n_epochs": 1}))
+    worker = Worker(project)
+    worker.start()
+    try:
+        assert until(lambda: seen(project, job).state not in ("validating_files", "queued"))
+        jobs.cancel(project, job)
+    finally:
+        worker.stop()
+    assert seen(project, job).state == "cancelled"
+
+
+def seen(project: Project, job: jobs.Job) -> jobs.Job:
+    found = jobs.find(project, job.id)
+    assert found is not None
+    return found
+
+
+def test_a_checkpoint_that_is_deleted_while_it_is_listed_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(1, 1, "tiny", tmp_path, recipe())
+    for step in (1, 2):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / MARK).touch()
+    real = Path.glob
+
+    def glob(folder: Path, pattern: str) -> Iterator[Path]:
+        for path in list(real(folder, pattern)):
+            if path.parent.name == "checkpoint-1":
+                path.unlink()
+            yield path
+
+    monkeypatch.setattr(Path, "glob", glob)
+    assert [one.step for one in job_results.checkpoints(run)] == [2]

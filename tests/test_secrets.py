@@ -47,6 +47,14 @@ MORE = {
     "Slack token": [
         "https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX"
     ],
+    "Discord webhook": [
+        "https://discord.com/api/webhooks/123456789012345678/" + "aB3_dE6-" * 8 + "Zq9x",
+        "https://discordapp.com/api/webhooks/123456789012345678/" + "aB3_dE6-" * 8,
+    ],
+    "Telegram token": [
+        "123456789:AA" + "HdqTcvCH1vGWJxfSeofSAs0K5PALDsaw9",
+        "https://api.telegram.org/bot1234567890:AA" + "a_1-" * 8 + "z/getMe",
+    ],
     "Google key": ["GOCSPX-" + "ab1-cd2_ef3gh4ij5kl6mn7op8q9"],
     "Stripe key": ["whsec_" + "a1B2" * 8, "rk_test_" + "9aZ8" * 6],
     "provider key": ["gsk_" + "a1B2" * 13, "npm_" + "A1b2" * 9, "r8_" + "x1Y2" * 9],
@@ -72,6 +80,10 @@ def test_other_spellings(kind, text):
     assert found.found == {kind: 1}, found
     assert found.text.endswith("and so on")
     assert cut(found.text).text == found.text
+
+
+def test_a_password_with_an_at_sign_is_cut_whole():
+    assert cut("postgres://app:p4@ss@db/x").text == "postgres://app:[secret]@db/x"
 
 
 AROUND = st.text(st.characters(codec="utf-8"), max_size=30)

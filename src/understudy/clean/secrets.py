@@ -77,6 +77,13 @@ SECRETS: tuple[Form, ...] = (
         r"|hooks\.slack\.com/services/[A-Za-z0-9/_-]{20,}",
     ),
     _form(
+        "Discord webhook",
+        "/api/webhooks/",
+        r"discord(?:app)?\.com/api/webhooks/\d{15,22}/(?P<secret>[\w-]{50,})",
+        re.IGNORECASE,
+    ),
+    _form("Telegram token", ":aa", r"(?<!\d)\d{8,12}:AA[\w-]{33}(?![\w-])"),
+    _form(
         "Google key",
         "aiza gocspx- ya29.",
         r"(?<![A-Za-z0-9])(?:AIza[\w-]{35}|GOCSPX-[\w-]{20,}|ya29\.[\w.-]{20,})",
@@ -105,7 +112,7 @@ SECRETS: tuple[Form, ...] = (
         "password in a URL",
         "://",
         r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s/:@\"'<>]{0,100}:"
-        r"(?!\[secret\]@)(?P<secret>[^\s/@\"'<>]{1,200})@",
+        r"(?!\[secret\]@)(?P<secret>[^\s/\"'<>]{1,200})@",
     ),
     _form(
         "key in a header",

@@ -92,7 +92,10 @@ def checkpoints(run: Run) -> list[Checkpoint]:
     found = []
     for mark in run.folder.glob(f"checkpoint-*/{MARK}"):
         step = int(mark.parent.name.removeprefix("checkpoint-"))
-        at = datetime.fromtimestamp(mark.stat().st_mtime, UTC)
+        try:
+            at = datetime.fromtimestamp(mark.stat().st_mtime, UTC)
+        except FileNotFoundError:
+            continue  # the trainer has a newer one
         found.append(Checkpoint(step, at, measured.get(step, {}), is_model=False))
     return sorted(found, key=lambda one: -one.step)
 

@@ -106,6 +106,8 @@ class Worker:
         self._say(job, "job.validating", files=_files(job))
         try:
             frozen = self._freeze(job)
+        except ProjectBusy:
+            raise  # somebody writes for long: read again
         except UnderstudyError as error:
             code = f"invalid_{error.param}" if isinstance(error, BadFile) else "file_unreadable"
             self._fail(job, "validating_files", error, code, getattr(error, "param", None))

@@ -140,7 +140,10 @@ async def retrieve(request: Request) -> Response:
 async def content(request: Request) -> Response:
     """A file's bytes, as they were sent."""
     upload = await _find(request)
-    path = await _on_disk(lambda: uploads.where(_place(request), upload))
+    try:
+        path = await asyncio.to_thread(uploads.where, _place(request), upload)
+    except DiskError as error:
+        raise not_found(str(error), code="file_gone", param="id") from None
     is_csv = upload.name.endswith(".csv")
     return FileResponse(
         path,
