@@ -14,6 +14,7 @@ from hosts import frozen_project, opened, practice_host, spent_and_held
 from serving_project import TOKEN, inside, serving, until
 from understudy import Project
 from understudy.practice.faults import parse_fault
+from understudy.practice.options import At
 from understudy.project import views
 
 ASK = {"model": "run:latest", "messages": [{"role": "user", "content": "3 hours and 4 minutes"}]}
@@ -149,3 +150,15 @@ def test_a_torn_answer_is_no_fault_of_the_clients(tmp_path: Path) -> None:
             status, body = post(home.host)
         assert isinstance(body, dict)
         assert (status, body["error"]["code"]) == (502, "host_failed")
+
+
+def test_a_student_that_comes_back_answers_again(tmp_path: Path) -> None:
+    """Deployed late, or gone for an hour: nobody has to start the server anew."""
+    folder = frozen_project(tmp_path / "p")
+    with (
+        practice_host(tmp_path / "log.jsonl", faults=[At("404_model", 1, 1)]) as host,
+        closing(opened(folder, host)) as project,
+    ):
+        project.train()
+        with inside(folder) as home:
+            assert [post(home.host)[0] for _ in range(2)] == [502, 200]

@@ -44,7 +44,9 @@ class Relayed:
             sample=generation.seed or 0,
             purpose="serve",
         )
-        buying = asyncio.create_task((await self._opened()).complete(request))
+        ledger = await self._opened()
+        ledger.ask_again()
+        buying = asyncio.create_task(ledger.complete(request))
         self._under_way.add(buying)
         buying.add_done_callback(self._bought)
         reply = await asyncio.shield(buying)

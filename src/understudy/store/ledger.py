@@ -139,6 +139,11 @@ class Ledger:
         """Where the rows are."""
         return self._database
 
+    def ask_again(self) -> None:
+        """Forget that the model could not be asked: who runs for days outlives an outage."""
+        if isinstance(self._refused, NotServed):
+            self._refused = self._told = None
+
     def stop(self) -> None:
         """Send nothing new. Calls in flight go on."""
         self._pace.stop()
