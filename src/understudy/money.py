@@ -111,6 +111,8 @@ class Quote:
     made_up: bool = False
     what: str = "examples"
     """What it is for."""
+    warning: str = ""
+    """What the reality check found against the spend."""
 
     def __str__(self) -> str:
         made_up = " (made-up prices)" if self.made_up else ""

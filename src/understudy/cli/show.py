@@ -185,7 +185,9 @@ def status_text(body: dict[str, Any]) -> RenderableType:
     for one in body["runs"]:
         told = f"{one['student']} on dataset {one['dataset']}: {one['state']}"
         rows.append((one["model"], told))
-    return listed([*rows, ("verdict", body["verdict"]), ("next", body["next"])])
+    found = body["check"]
+    told = found and (found["warning"] or found["sentences"][0])
+    return listed([*rows, ("check", told), ("verdict", body["verdict"]), ("next", body["next"])])
 
 
 def _how_far(wish: dict[str, int] | None) -> str:

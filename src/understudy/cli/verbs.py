@@ -123,7 +123,9 @@ def _confirm_pilot(face: Face, worst_micro: int) -> None:
 def confirm_quote(face: Face, quote: Quote | TrainingQuote) -> None:
     """Ask whether a price above one dollar is accepted."""
     if quote.high_micro > ASK_ABOVE_MICRO and not quote.made_up:
-        face.confirm(f"{quote}. Go on?", otherwise="Say --yes to accept the quote")
+        against = getattr(quote, "warning", "")  # a host's price has none
+        question = f"{against} {quote}. Go on?".lstrip()
+        face.confirm(question, otherwise="Say --yes to accept the quote")
 
 
 @verb("teacher", "student", "budget", "price_in", "price_out", *SPLIT)
@@ -205,11 +207,22 @@ def plan(face: Face) -> None:
 
 
 @verb(*MONEY)
-def pilot(face: Face, examples: Examples = None) -> None:
-    """A few examples end to end, and a quote for the rest."""
+def pilot(
+    face: Face,
+    examples: Examples = None,
+    check: Annotated[
+        bool, typer.Option(help="Is the teacher sure of itself, is prompting as good?")
+    ] = True,
+) -> None:
+    """A few examples end to end, a quote for the rest, and whether it is worth it."""
+    from understudy.evaluate.reality import as_json
+
     with face.open() as project:
-        quote = project.pilot(examples)
-    face.finish(asdict(quote), f"Quote for the rest: {quote}")
+        quote = project.pilot(examples, check=check)
+        found = project.last_check() if check else None
+    body = asdict(quote) | {"check": as_json(found) if found else None}
+    text = f"Quote for the rest: {quote}"
+    face.finish(body, f"{quote.warning}\n{text}" if quote.warning else text)
 
 
 @verb(*MONEY, "per_call", "answers", "evolve", "max_answer_tokens")

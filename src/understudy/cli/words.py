@@ -140,6 +140,10 @@ def _canaries(data: dict[str, Any]) -> str:
     return f"judge     {data['judge']}: {', '.join(passed)} pairs of known verdict ruled rightly"
 
 
+def _checked(data: dict[str, Any]) -> str:
+    return "\n".join(f"check     {sentence}" for sentence in data["sentences"])
+
+
 def _resumed(data: dict[str, Any]) -> str:
     at = f"from the checkpoint of step {data['step']:,}" if data["step"] else "from the beginning"
     lost = "".join(f"; {reason}: deleted" for reason in data.get("ignored", ()))
@@ -197,6 +201,12 @@ _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     ),
     "plan.done": lambda d: f"plan      inputs differ in {', '.join(d['attributes'])}",
     "pilot.quote": _quoted,
+    "check.start": lambda d: (
+        f"check     {d['items']} items are put to {d['teacher']} twice, for at most {d['worst']}; "
+        "what it answered before costs nothing"
+    ),
+    "check.base": lambda d: f"check     the same are put to {d['student']}, untrained",
+    "check.done": _checked,
     "generate.done": lambda d: (
         f"generate  {d['made']:,} made for {usd(d['spent_micro'])} in {duration(d['seconds'])}"
         + (f"; useless: {counted(d['useless'])}" if d.get("useless") else "")

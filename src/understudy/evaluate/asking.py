@@ -43,6 +43,7 @@ async def evaluate(
     metric: Metric | None = None,
     shots: Sequence[Example] = (),
     prompted: Collection[System] = ("teacher",),
+    purpose: str = "evaluate",
 ) -> AsyncGenerator[Outcome, None]:
     """Yield the graded outcome of every system on every item, as they come.
 
@@ -54,8 +55,9 @@ async def evaluate(
 
     ``metric`` is by default that of the spec's kind. ``shots`` are the examples that ``few-shot``
     is shown before each question. ``prompted`` are the systems that are asked as the teacher is,
-    afresh and with the schema. Raises UsageError if there are no items to ask about, one has no id
-    to tell its outcome by, or one is among the shots.
+    afresh and with the schema. ``purpose`` is what the ledger books the calls for. Raises
+    UsageError if there are no items to ask about, one has no id to tell its outcome by, or one is
+    among the shots.
     """
     if not items:
         raise UsageError("There are no test items", "`understudy freeze` makes them")
@@ -80,6 +82,7 @@ async def evaluate(
                 max_tokens=limit,
                 shots=shots,
                 prompted=prompted,
+                purpose=purpose,
             )
             try:
                 return await _ask(system, models[system], item, call, spec, judge)
@@ -107,6 +110,7 @@ def request(
     max_tokens: int,
     shots: Sequence[Example] = (),
     prompted: Collection[System] = ("teacher",),
+    purpose: str = "evaluate",
 ) -> Request:
     """The call that puts ``item`` to ``system``.
 
@@ -121,7 +125,7 @@ def request(
         max_tokens,
         schema=spec.answer_schema() if spec and asked else None,
         sample=int(asked),
-        purpose="evaluate",
+        purpose=purpose,
     )
     return replace(call, messages=shown(call.messages, shots)) if system == "few-shot" else call
 

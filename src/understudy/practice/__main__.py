@@ -53,6 +53,7 @@ def _options(given: argparse.Namespace) -> Options:
         log=given.log,
         seed=given.seed,
         repeat=given.repeat,
+        waver=given.waver,
         requests_per_minute=given.requests_per_minute,
         tokens_per_minute=given.tokens_per_minute,
         burst_seconds=given.burst_seconds,
@@ -167,6 +168,13 @@ def _parser() -> argparse.ArgumentParser:
         default=0.0,
         metavar="SHARE",
         help="share of inputs that are one of the few favourites of their cell",
+    )
+    add(
+        "--waver",
+        type=_share,
+        default=0.0,
+        metavar="SHARE",
+        help="share of answers that are drawn anew each time: a teacher not sure of itself",
     )
     _add_limits(parser.add_argument_group("rate limits"))
     _add_faults(parser.add_argument_group("faults"))

@@ -30,6 +30,7 @@ from understudy.practice.limits import LIMIT, Limited, Standing, openai_headers,
 from understudy.practice.provider import Provider
 from understudy.practice.refused import REFUSED, refusal, refusal_headers
 from understudy.practice.spoiled import SHAPES, spoil
+from understudy.practice.wavering import waver
 from understudy.practice.wires import Delivery, deliver
 
 
@@ -105,7 +106,7 @@ def work(body: object, n: int, arrived: float, provider: Provider, dialect: Dial
     if fault in REFUSED:
         paid_in, paid_out = REFUSED[fault].bill(done)
         return Outcome(fault, call.kind, paid_in > 0, paid_in, paid_out, error=refusal(fault))
-    done = spoil(fault, call, done, n)
+    done = spoil(fault, call, waver(call, done, options.waver, options.seed, n), n)
     reply = dialect.reply(call, done, n)
     if fault in dialect.shapes:
         dialect.shapes[fault](reply)

@@ -35,6 +35,8 @@ class Options:
     seed: int = 0
     repeat: float = 0.0
     """Share of inputs that are one of the few favourites of their cell, see ``repeating.py``."""
+    waver: float = 0.0
+    """Share of answers that are drawn anew each time, see ``wavering.py``."""
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     burst_seconds: float = 1.0

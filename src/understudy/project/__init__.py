@@ -142,17 +142,19 @@ class Project(proving.Proving):
         fill: bool = False,
         inputs: Iterable[str] | None = None,
         batch: bool = False,
+        check: bool | None = None,
     ) -> Quote:
         """Make a few examples end to end; quote the rest of ``wanted`` by what they cost and took.
 
         The pilot's examples are ordinary ones: what was paid for is used. The quote is kept, and
-        compared with what was spent when all are made. The other arguments are those of
-        ``generate``.
+        compared with what was spent when all are made. ``check``: whether the quote warns of what
+        ``check`` finds; None: if it is above a dollar of real money. The other arguments are those
+        of ``generate``.
         """
         with self.writing():
             plan, wish = self._wish(wanted, cell, inputs, fill=fill)
             share = bulk.batch_share(self) if batch else 1.0
-            return quoting.pilot(self, plan, wish, answer_share=share)
+            return quoting.pilot(self, plan, wish, answer_share=share, check=check)
 
     def worst_of_pilot(self, inputs: Iterable[str]) -> int:
         """The most that the pilot's answers to own inputs can cost, in micro-dollars."""

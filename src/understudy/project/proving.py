@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from understudy.evaluate.reality import Reality
 from understudy.money import Quote
-from understudy.project import failing, improving, judging, learning, report_page
+from understudy.project import checking, failing, improving, judging, learning, report_page
 from understudy.project.reviewing import Review
 from understudy.project.workplace import Workplace
 from understudy.report import Report
@@ -16,6 +17,21 @@ from understudy.score import Judged
 
 class Proving(Workplace):
     """See ``Project``."""
+
+    def check(self) -> Reality:
+        """Before the spend: whether the teacher is sure of itself, and prompting as good.
+
+        Up to 20 own examples and the first 20 generated ones are put to the teacher twice, and to
+        the student before training, without and with examples. What was found is kept, and asked
+        once. Raises UsageError if there is no example yet, BudgetReached and ProviderRefused.
+        """
+        with self.writing():
+            return checking.check(self)
+
+    def last_check(self) -> Reality | None:
+        """What ``check`` found last for what is learned now; None if it was not asked."""
+        with self.database.read() as connection:
+            return checking.last(connection, self.versions(connection))
 
     def evaluate(
         self,

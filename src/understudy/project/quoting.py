@@ -13,7 +13,7 @@ from understudy.generate.sources import inputs_a_call
 from understudy.generate.spec import infer
 from understudy.models.function import Function
 from understudy.money import CLIENT_CALLS_PER_S, Quote, quote, to_micro
-from understudy.project import making
+from understudy.project import checking, making
 from understudy.project.asked import inputs_asked
 from understudy.project.paid import run
 from understudy.project.progress import Wish
@@ -29,10 +29,18 @@ PROBED = 50
 """Inputs that a function answers so that the kind of its answers is known."""
 
 
-def pilot(place: Workplace, plan: Plan | None, wish: Wish, *, answer_share: float = 1.0) -> Quote:
+def pilot(
+    place: Workplace,
+    plan: Plan | None,
+    wish: Wish,
+    *,
+    answer_share: float = 1.0,
+    check: bool | None = None,
+) -> Quote:
     """Make the pilot's examples; quote and keep what the rest of the wish will cost.
 
-    ``answer_share`` is what an answer will cost as a share of what the pilot's did.
+    ``answer_share`` is what an answer will cost as a share of what the pilot's did. ``check`` is
+    that of ``checking.before_spend``; what the check costs is not in the quote.
     """
     teacher = place.teacher
     if making.made(place, wish) >= wish.wanted:
@@ -43,6 +51,7 @@ def pilot(place: Workplace, plan: Plan | None, wish: Wish, *, answer_share: floa
     told = expected(place, missing, wish, answer_share=answer_share)
     if told is None:
         raise UnderstudyError("the pilot made no example", "`understudy events` says why")
+    told = checking.before_spend(place, told, wanted=check)
     with place.database.read() as connection:
         spent = calls.read_purse(connection).spent_micro
     with place.database.write() as connection:

@@ -10,9 +10,11 @@ from typing import Any
 
 from understudy.dataset import MIN_GROUPS
 from understudy.errors import UsageError
+from understudy.evaluate.reality import as_json
 from understudy.generate.coverage import Coverage
 from understudy.generate.coverage import coverage as covered
 from understudy.money import MICRO
+from understudy.project.checking import last as last_check
 from understudy.project.folder import LOCK
 from understudy.project.here import here
 from understudy.project.hosting import OPEN
@@ -53,6 +55,7 @@ def status(place: Workplace) -> dict[str, Any]:
             for job in reversed(jobs.page(connection))
         ]
         report = runs.report(connection)
+        checked = last_check(connection, place.versions(connection))
         purse = calls.read_purse(connection)
         wish = standing(connection, place.versions(connection))
         tainted = runs.datasets_with(connection, examples.PURGED)
@@ -77,6 +80,7 @@ def status(place: Workplace) -> dict[str, Any]:
         "runs": trained,
         "jobs": asked,
         "verdict": report.verdict if report else None,
+        "check": as_json(checked) if checked else None,
     }
     open_wish = wish if wish is not None and wish.is_open else None
     if frozen_at is not None and open_wish is not None and frozen_at.seq > open_wish.seq:

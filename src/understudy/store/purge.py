@@ -120,6 +120,7 @@ def purge(connection: sa.Connection, teacher: str) -> Theirs:
         .values(raw=None, request="[]")
     )
     _erase_outcomes(connection, {teacher, *found.models})
+    _erase_contradictions(connection, {teacher, *found.models})
     again = (example.c.state == "rejected") & example.c.twin.in_(ids) & ~chosen
     connection.execute(
         example.update().where(again).values(state="new", reason="", twin=None, grouping="")
@@ -153,3 +154,20 @@ def _erase_outcomes(connection: sa.Connection, names: set[str]) -> None:
                 .where(outcome.c.report_id == row.id, outcome.c.system.in_(theirs))
                 .values(outcome=erased)
             )
+
+
+def _erase_contradictions(connection: sa.Connection, names: set[str]) -> None:
+    """Take the teacher's words out of reality checks; the figures stay."""
+    event = schema.event
+    found = (event.c.kind == "check.done") & sa.func.json_extract(event.c.data, "$.teacher").in_(
+        names
+    )
+    for row in connection.execute(sa.select(event).where(found)).all():
+        data = json.loads(row.data)
+        kept = [one for one in data["sentences"] if not one.startswith("asked twice: ")]
+        data |= {"contradictions": [], "sentences": kept}
+        connection.execute(
+            event.update()
+            .where(event.c.seq == row.seq)
+            .values(data=json.dumps(data, ensure_ascii=False))
+        )
