@@ -337,8 +337,9 @@ def test_what_is_refused(understudy, tmp_path):
     assert done.code == 2
     assert "--price-in" in done.err
     assert not (tmp_path / "new").exists()
-    few = understudy("adopt", lines(tmp_path / "few", fine_tuning(5)), "-p", "small")
+    few = understudy("adopt", lines(tmp_path / "few", [*fine_tuning(5), {"x": 1}]), "-p", "small")
     assert (few.code, "Too few to split" in few.err) == (2, True)
+    assert f"{tmp_path / 'few'}:6: " in few.err, "why they are so few"
 
 
 # -- shapes ------------------------------------------------------------------------------------
@@ -567,6 +568,7 @@ def test_trained_and_measured_against_the_old_model_while_it_answers_and_after(
             *("--student", "tiny", "--json"),
         )
         assert whole.code == 0, whole.err
+        assert "train" not in " ".join(whole.json["next"]), "that is done"
         report = whole.json["report"]
         items = report["items"]
         assert set(report["systems"]) == {"teacher", "base", "student"}

@@ -154,6 +154,8 @@ def test_a_server_that_ends_or_is_killed_leaves_no_job_hanging(folder: Path) -> 
         reached(other, job.id, 4)
         home.process.terminate()
         assert home.process.wait(100) == 143
+        assert home.process.stderr is not None
+        assert "waiting for the training to save its step" in home.process.stderr.read()
         wait_for(lambda: len(on(other, job.id)) == 1)  # who stood by takes over
         assert "The server ends; the job goes on when it is back" in messages(other, job.id)
         process = trainer(folder)

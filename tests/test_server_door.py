@@ -295,6 +295,14 @@ def test_what_is_refused_is_one_line(understudy: Callable[..., Done]) -> None:
     assert "16 characters" in refused(understudy, UNDERSTUDY_TOKEN="short")
 
 
+def test_a_name_for_no_student_is_told_at_the_start(understudy: Callable[..., Done]) -> None:
+    """Not when the first client asks."""
+    understudy("new", "p")
+    for given, told in (("nonsense", "no model folder at nonsense"), ("o/n", "write hf:o/n")):
+        done = understudy("serve", "-p", "p", "--port", "0", "--base", f"old={given}")
+        assert (done.code, done.err.count("\n"), told in done.err) == (3, 1, True), done.err
+
+
 def test_every_address_when_it_was_asked_for(tmp_path: Path) -> None:
     """Then any address of this machine will do, and no stranger's name."""
     Project.new(tmp_path / "p", "x").close()

@@ -262,6 +262,35 @@ def test_a_signal_ends_it_quietly(project: Path) -> None:
     assert json.loads(out)["exit_code"] == 130
 
 
+def test_who_still_waits_when_it_ends_is_told_so(project: Path) -> None:
+    """A model that takes longer to open than there is time left: 503, come back."""
+    from understudy.models import local
+
+    loading, told, answers = threading.Event(), threading.Event(), []
+    load = local.load_model
+
+    def slowly(folder: Path) -> Any:
+        loading.set()
+        assert told.wait(30)
+        return load(folder)
+
+    def wait(connection: http.client.HTTPConnection) -> None:
+        answer = connection.getresponse()
+        answers.append((answer.status, answer.headers["Retry-After"], json.load(answer)))
+        told.set()
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as pool:
+        patch.setattr(local, "load_model", slowly)
+        with inside(project) as home:
+            connection = begin(home, BABBLE)
+            waiting = pool.submit(wait, connection)
+            assert loading.wait(30)
+        waiting.result(30)
+        connection.close()
+    ((status, retry, body),) = answers
+    assert (status, retry, body["error"]["code"]) == (503, "5", "stopped")
+
+
 def test_more_signals_end_it_at_once(project: Path) -> None:
     """While a model is loaded, while it drains: no traceback, nothing ignored is complained of."""
     with serving(project) as home:

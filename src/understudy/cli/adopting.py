@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from understudy.project import Project
+    from understudy.project.adopting import Survey
     from understudy.project.results import Adopted
 
 SHOWN = 20
@@ -48,6 +49,7 @@ def adopt(
     from understudy.project.flow import open_to_adopt
 
     survey = look(files)  # before a folder is made for files that hold nothing
+    _tell(face, survey)  # before the good rows may turn out to be too few
     folder = _folder(face.folder, files[0])
     flags = {**face.flags, "teacher": old or None}
     project: Project = open_to_adopt(folder, flags)
@@ -59,10 +61,10 @@ def adopt(
                     confirm_quote(face, quote)
 
             result = project.adopt(survey, description=describe, cut_personal=cut_personal)
-            _tell(face, result)
-            body = _body(result, folder, project.settings.teacher)
-            shown = [_table(result, folder, project.settings.teacher)]
-            if face.flags["student"] is not None:
+            trains = face.flags["student"] is not None
+            body = _body(result, folder, project.settings.teacher, trains=trains)
+            shown = [_table(result, folder, project.settings.teacher, trains=trains)]
+            if trains:
                 run = project.train()
                 report = project.evaluate(confirm=confirm)
                 body |= {"run": run.id, "model": run.model, "report": report_json(report)}
@@ -90,10 +92,10 @@ def _folder(given: Path, first: Path) -> Path:
     return Path(first.name.partition(".")[0] or "adopted")
 
 
-def _tell(face: Face, result: Adopted) -> None:
+def _tell(face: Face, survey: Survey) -> None:
     """Bad lines and lines with secrets, on stderr; never what was in them."""
-    bad = [(file.path, line, why) for file in result.files for line, why in file.bad]
-    cut = [(file, line, f"{', '.join(kinds)} cut out") for file, line, kinds in result.places]
+    bad = [(file.path, line, why) for file in survey.files for line, why in file.bad]
+    cut = [(file, line, f"{', '.join(kinds)} cut out") for file, line, kinds in survey.places]
     for told, what in ((bad, "bad lines"), (cut, "lines with secrets")):
         for file, line, why in told[:SHOWN]:
             face.say(f"{file}:{line}: {why}")
@@ -101,25 +103,28 @@ def _tell(face: Face, result: Adopted) -> None:
             face.say(f"and {len(told) - SHOWN:,} more {what}")
 
 
-def _next(folder: Path) -> list[str]:
+def _next(folder: Path, *, trains: bool) -> list[str]:
+    """What to type then; with --student the training and its report are there already."""
     from understudy.models.students import SUGGESTED
     from understudy.project.here import here
 
     there = here(folder)
+    if trains:
+        return [f'understudy predict "INPUT"{there}', f"understudy export{there}"]
     return [f"understudy train --student hf:{SUGGESTED}{there}", f"understudy evaluate{there}"]
 
 
-def _body(result: Adopted, folder: Path, old: str) -> dict[str, Any]:
+def _body(result: Adopted, folder: Path, old: str, *, trains: bool) -> dict[str, Any]:
     return asdict(result) | {
         "project": str(folder),
         "old": old or None,
         "dataset": result.dataset.id,
         "counts": result.dataset.counts,
-        "next": _next(folder),
+        "next": _next(folder, trains=trains),
     }
 
 
-def _table(result: Adopted, folder: Path, old: str) -> RenderableType:
+def _table(result: Adopted, folder: Path, old: str, *, trains: bool) -> RenderableType:
     from rich.console import Group
 
     from understudy.cli.show import listed, sheet
@@ -140,7 +145,7 @@ def _table(result: Adopted, folder: Path, old: str) -> RenderableType:
             ("examples", f"{result.added:,} new, {result.accepted:,} accepted{apart}"),
             (f"dataset {result.dataset.id}", counts),
             ("old model", old),
-            *(("next", command) for command in _next(folder)),
+            *(("next", command) for command in _next(folder, trains=trains)),
         ]
     )
     return Group(files, "", told)

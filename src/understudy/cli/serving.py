@@ -46,7 +46,7 @@ def serve(
 ) -> None:
     """Serve the students, and their training, to programs written for OpenAI's API."""
     _check_extra()
-    from understudy.project.serving import Serving
+    from understudy.project.serving import Serving, check_bases
     from understudy.server import door, listening
     from understudy.server.app import app
     from understudy.server.guard import Limits
@@ -55,6 +55,7 @@ def serve(
     stop.install()
     door.check_address(host, token, without_tls=without_tls)
     bases = load(face.folder, face.flags).settings.bases | _pairs(base or [])
+    check_bases(bases)
     with replace(face, flags={**face.flags, "bases": bases}).open(progress=False) as project:
         serving = Serving(project)
         if production:
@@ -99,7 +100,8 @@ def _told(face: Face, where: Door, served: list[Served], *, kept: bool) -> str:
     token = f"in {file}" if kept else "the one you gave"
     key = f"open({str(face.folder / TOKEN_FILE)!r}).read().strip()" if kept else "TOKEN"
     first = next((one.name for one in served if one.answers), "NAME")
-    names = [f"{one.name:<24} {one.model}" for one in served[:SHOWN]]
+    width = max(len(one.name) for one in served[:SHOWN])
+    names = [f"{one.name:<{width}}  {one.model}" for one in served[:SHOWN]]
     more = [f"and {len(served) - SHOWN} more: GET /v1/models"] if len(served) > SHOWN else []
     return "\n".join(
         [

@@ -207,7 +207,8 @@ def ledger_table(body: dict[str, Any], width: int) -> RenderableType:
     if Console(width=1000).measure(table).maximum > width:
         table = _calls(body["lines"], tokens=False)
     made_up = any(row["model"].startswith("practice:") for row in body["lines"])
-    total = f"{body['calls']:,} calls, {_money(body)}"
+    calls = f"{body['calls']:,} call" + "s" * (body["calls"] != 1)
+    total = f"{calls}, {_money(body)}"
     note = " (practice prices are made up)" if made_up else ""
     unknown = (
         f"; {body['unknown']:,} with unknown outcome count as spent" if body["unknown"] else ""

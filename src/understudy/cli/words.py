@@ -259,9 +259,9 @@ _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     "hosted.event": lambda d: "" if d["level"] == "info" else f"host      {d['message']}",
     "hosted.forgot": lambda d: f"host      knows {d['what']} no more: it is sent again",
     "hosted.trouble": lambda d: (
-        f"host      cannot be asked ({d['what']}), {d['times']:,} times so far; it is asked again"
+        f"host      cannot be asked ({d['what']}), failures: {d['times']:,}; it is asked again"
     ),
-    "hosted.answers": lambda d: f"host      answers again, after {d['times']:,} failures",
+    "hosted.answers": lambda d: f"host      answers again (failures: {d['times']:,})",
     "hosted.booked": lambda d: (
         f"host      {usd(d['micro'])} booked" + (f": {d['note']}" if d["note"] else "")
     ),

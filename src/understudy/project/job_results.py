@@ -167,7 +167,11 @@ _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "train.system_folded": lambda data: f"Note: {data['text']}",
     "train.resumed": lambda data: f"Went on from the checkpoint of step {data['step']:,}",
     "train.smaller": lambda data: str(data["text"]),
-    "train.interrupted": lambda data: f"Stopped behind step {data['step']:,}, with a checkpoint",
+    "train.interrupted": lambda data: (
+        f"Stopped behind step {data['step']:,}, with a checkpoint"
+        if data["step"]
+        else "Stopped before the first step"
+    ),
     "train.step": lambda data: (
         f"Step {data['step']}/{data['steps']}: training loss={_short(data['loss'])}"
     ),

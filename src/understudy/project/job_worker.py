@@ -47,6 +47,11 @@ _AGAIN_S = 1.0
 _LAST_WAIT_S = 90.0
 """Seconds that ``stop`` waits at the most for a trainer to save its checkpoint."""
 
+_SAVING = (
+    "understudy: waiting for the training to save its step; the next server goes on from there. "
+    "Ctrl-C again ends at once\n"
+)
+
 
 class Worker:
     """Works on a project's jobs from ``start`` to ``stop``."""
@@ -56,6 +61,7 @@ class Worker:
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._lead, name="jobs", daemon=True)
         self._busy_since: float | None = None
+        self._training = False
 
     def start(self) -> None:
         """Begin, in threads of its own."""
@@ -64,6 +70,9 @@ class Worker:
     def stop(self) -> None:
         """Stop the training, if there is one, with a checkpoint; its job is queued again."""
         self._ending.set()
+        if self._training:
+            sys.stderr.write(_SAVING)
+            sys.stderr.flush()
         if self._thread.is_alive():
             self._thread.join(_LAST_WAIT_S)
 
@@ -196,6 +205,7 @@ class Worker:
         began = self._change(job, ("queued",), "job.started", {}, state="running")
         if began is None:
             return
+        self._training = True
         try:
             run = self._trained(began)
         except UnderstudyError as error:
@@ -211,6 +221,8 @@ class Worker:
             raise
         else:
             self._finish(job, run)
+        finally:
+            self._training = False
 
     def _trained(self, job: Job) -> Run:
         """The job's run, trained to its end; begun if there is none."""

@@ -9,7 +9,7 @@ tiny                 always there to be trained; there is nothing to talk to bef
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,16 @@ class Served(NamedTuple):
     def answers(self) -> bool:
         """False for a student that is made from its data: it can be trained, not asked."""
         return self.model != TINY
+
+
+def check_bases(bases: Mapping[str, str]) -> None:
+    """Raise SetupError if a name is mapped to what can be no student, such as a slip of the pen.
+
+    Neither the hub nor a run is asked for: they may be there later.
+    """
+    for student in bases.values():
+        if student != TINY and not student.startswith("run:") and not models.is_hub_id(student):
+            models.local_folder(student)
 
 
 class Writer(Protocol):

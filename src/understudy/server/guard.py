@@ -48,6 +48,15 @@ class Limits:
     """Seconds for the head of a request."""
 
 
+ENDING = ApiError(
+    503,
+    "the server was stopped before it could answer; ask again when it is back",
+    type="server_error",
+    code="stopped",
+    headers={"Retry-After": "5"},
+)
+
+
 class Guard:
     """ASGI middleware around everything."""
 
@@ -76,6 +85,10 @@ class Guard:
         try:
             self._check(scope)
             await self._answer(scope, receive, sending)
+        except asyncio.CancelledError:
+            if not started:  # the server ends, and has no time left for this one
+                await ENDING.response()(scope, receive, sending)
+            raise
         except Exception as error:
             told = api_error(error)
             if told.code == UNFORESEEN:

@@ -182,7 +182,7 @@ def begin(
         if row is not None and not goes_out(row, resend_unknown=resend_unknown):
             results.append(row)
         elif now_in.budget_micro is not None and gone + one.reserve_micro > now_in.budget_micro:
-            results.append(_too_dear(one.reserve_micro, gone, now_in))
+            results.append(_too_dear(one, gone, now_in))
         else:
             gone += one.reserve_micro
             sent = Sent(one.key, 1 if row is None else row.attempt + 1, one.reserve_micro)
@@ -211,7 +211,7 @@ def _row(asked: Asked, attempt: int, at: str) -> dict[str, Any]:
     }
 
 
-def _too_dear(reserve: int, gone: int, now_in: Purse) -> BudgetReached:
+def _too_dear(asked: Asked, gone: int, now_in: Purse) -> BudgetReached:
     budget = now_in.budget_micro or 0
     told = f"{usd(gone)} of the budget of {usd(budget)} is gone or reserved"
     if now_in.spent_micro > budget:
@@ -219,8 +219,9 @@ def _too_dear(reserve: int, gone: int, now_in: Purse) -> BudgetReached:
             f"{usd(now_in.spent_micro)} is spent, {usd(now_in.spent_micro - budget)} more than "
             "the budget: it was lowered, or the endpoint billed more than the limit it was sent"
         )
+    what = "training" if asked.request.purpose == "train" else "next call"
     return BudgetReached(
-        f"the next call could cost {usd(reserve)}, and {told}",
+        f"the {what} could cost {usd(asked.reserve_micro)}, and {told}",
         "Everything so far is saved; go on with a higher --budget",
     )
 
