@@ -26,6 +26,7 @@ BABBLE: dict[str, Any] = {
     "model": "run:2",
     "messages": [{"role": "user", "content": "number 1"}],
     "max_tokens": 450,
+    "temperature": 0,  # drawn, a row could happen to end early
 }
 
 
@@ -155,17 +156,25 @@ def test_what_fails_inside_a_stream_is_told_there(project: Path) -> None:
     """An error event, and no [DONE]; the next request is answered."""
     from understudy.models.engine.batch import Batch
 
-    step, steps = Batch.step, iter(range(6))
+    step, steps, heard = Batch.step, iter(range(6)), threading.Event()
 
     def failing(batch: Batch) -> Any:
         if next(steps, None) is None:
+            assert heard.wait(30)
             raise RuntimeError("a canary")
         return step(batch)
 
     with inside(project) as home:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Batch, "step", failing)
-            events = streamed(home, temperature=1.0, seed=1)
+            drawn = {"stream": True, "temperature": 1.0, "seed": 1}
+            connection = begin(home, {**BABBLE, **drawn})
+            answer = connection.getresponse()
+            first = answer.readline()
+            heard.set()
+            lines = (first + answer.read()).decode().split("\n\n")
+            connection.close()
+        events = [line.removeprefix("data: ") for line in lines if line]
         assert json.loads(events[-1])["error"]["code"] == "model_failed"
         assert len(events) > 2
         assert streamed(home, max_tokens=3)[-1] == "[DONE]"
