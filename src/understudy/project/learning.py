@@ -213,12 +213,11 @@ def _outcomes(
     mark = _hash(job.inputs(), dataset.fingerprint({side: list(items)}, spec.system_message))
     kept = folder / f"{side}-{RESULT}"
     found = known_answers(kept, mark)
-    if found is not None:
-        return found
-    _train(place, run, prepared, part)
-    found = answer(place, folder / "model", f"{part.label} of the examples", items, spec)
-    keep_answers(kept, mark, found)
-    _tidy(folder)
+    if found is None:
+        _train(place, run, prepared, part)
+        found = answer(place, folder / "model", f"{part.label} of the examples", items, spec)
+        keep_answers(kept, mark, found)
+    _tidy(folder)  # also what a kill behind the answers left
     return found
 
 
