@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,16 @@ def steps_of(project: Project) -> Counter[str]:
     return steps
 
 
+def processes_of(project: Path) -> list[str]:
+    """Numbers of the processes that were started for a project."""
+    found = []
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has just ended
+            if os.fsencode(project) in line.read_bytes():
+                found.append(line.parent.name)
+    return found
+
+
 def test_a_killed_curve_goes_on_and_trains_nothing_twice(understudy: Cli, colours: Path) -> None:
     """The finished part is read from disk, the interrupted one ends; the whole is a run."""
     kept = colours / "runs" / "curve"
@@ -58,6 +70,7 @@ def test_a_killed_curve_goes_on_and_trains_nothing_twice(understudy: Cli, colour
     ) as process:
         until(lambda: bool(list(kept.glob("*/*/validation-answers.json"))), within_s=200)
         process.send_signal(signal.SIGKILL)
+    until(lambda: not processes_of(colours), within_s=200)  # the trainer that it left ends too
     project = Project(colours)
     before = steps_of(project)
     assert before["50 %"] > 0
